@@ -1,0 +1,3 @@
+"""Capstan: enterprise tape backup."""
+
+__version__ = "0.1.0"

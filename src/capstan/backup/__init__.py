@@ -1,0 +1,1 @@
+"""From a source to tape: the source port, the plan, the pipeline and the engine."""

@@ -1,0 +1,1 @@
+"""The command line: an edge. Parses, calls, prints; decides nothing."""

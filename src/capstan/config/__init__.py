@@ -1,0 +1,1 @@
+"""Settings of a home; read here and handed down, never looked up from below."""

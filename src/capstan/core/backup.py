@@ -1,0 +1,108 @@
+"""Backup sets, their segments and their commit points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class SetType(StrEnum):
+    FULL = "full"
+    INCREMENTAL = "incremental"
+    DIFFERENTIAL = "differential"
+
+
+class SetState(StrEnum):
+    """WRITING until its final INDEX is on tape. PARTIAL: was whole, and cartridges of it are gone."""
+
+    WRITING = "writing"
+    COMPLETE = "complete"
+    INCOMPLETE = "incomplete"  # ended early; what was committed restores
+    PARTIAL = "partial"
+
+
+class Conflicts(StrEnum):
+    """What a restore does where a file already is."""
+
+    SKIP = "skip"
+    OVERWRITE = "overwrite"
+    KEEP_NEWER = "keep-newer"
+    RENAME = "rename"  # what is restored gets a new name
+
+
+@dataclass(slots=True)
+class BackupSet:
+    """One backup set. `number` orders sets of one home; `parent_id` is the set an incremental builds on.
+
+    `bytes` counts the files' content, `stored_bytes` the payload on tape. `missing` names the cartridges that a
+    PARTIAL set lacks.
+    """
+
+    id: str
+    number: int
+    name: str
+    type: SetType
+    state: SetState
+    created_at: datetime
+    sources: list[str] = field(default_factory=list)
+    parent_id: str = ""
+    job_id: str = ""
+    host: str = ""
+    pool: str = ""
+    codec: str = ""
+    container: str = "tar"
+    finished_at: datetime | None = None
+    files: int = 0
+    bytes: int = 0
+    stored_bytes: int = 0
+    warning_count: int = 0
+    cartridges: list[str] = field(default_factory=list)  # barcodes, in the order written
+    missing: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One tape file of a set's stream. `block` is that of its header record; its first payload record is `block + 1`.
+
+    `tar_offset` and `tar_bytes`: which part of the set's tar stream it holds, before compression.
+    """
+
+    set_id: str
+    number: int  # from 0, in the order of the stream
+    cartridge: str  # uuid
+    barcode: str
+    tape_file: int
+    block: int
+    records: int  # payload records, header not counted
+    record_bytes: int
+    payload_bytes: int
+    payload_sha256: str
+    tar_offset: int
+    tar_bytes: int
+    stream: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One INDEX on tape: everything before it is safe. `sequence` counts the INDEXes of the set from 1.
+
+    `files`, `bytes` and `tar_end` are totals of the set up to here. `final`: the set is whole.
+    """
+
+    set_id: str
+    sequence: int
+    cartridge: str  # uuid
+    barcode: str
+    tape_file: int
+    block: int  # of the INDEX's header record
+    end_block: int  # behind its filemark: where the next tape file begins
+    header_sha256: str  # of its header record: the link of the chain of INDEXes
+    payload_bytes: int
+    payload_sha256: str
+    final: bool
+    files: int
+    bytes: int
+    tar_end: int
+    committed_at: datetime
+    segments: tuple[Segment, ...] = ()

@@ -1,0 +1,113 @@
+"""Jobs: what states they have, which follow which, and the phases that people see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class JobKind(StrEnum):
+    BACKUP = "backup"
+    RESTORE = "restore"
+    VERIFY = "verify"
+    REBUILD = "rebuild"
+    LABEL = "label"
+    ERASE = "erase"
+    INVENTORY = "inventory"
+    MOVE = "move"
+
+
+class JobState(StrEnum):
+    """created → running → done | failed | cancelled; a job whose process died is interrupted, and may be resumed."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+
+
+_FOLLOWS: dict[JobState, frozenset[JobState]] = {
+    JobState.CREATED: frozenset({JobState.RUNNING, JobState.CANCELLED, JobState.FAILED, JobState.INTERRUPTED}),
+    JobState.RUNNING: frozenset({JobState.DONE, JobState.FAILED, JobState.CANCELLED, JobState.INTERRUPTED}),
+    JobState.DONE: frozenset(),
+    JobState.FAILED: frozenset({JobState.RUNNING}),
+    JobState.CANCELLED: frozenset({JobState.RUNNING}),
+    JobState.INTERRUPTED: frozenset({JobState.RUNNING}),
+}
+
+
+def may_follow(before: JobState, after: JobState) -> bool:
+    """Whether a job may go from `before` to `after`. Ended jobs run again only by being resumed."""
+    return after in _FOLLOWS[before]
+
+
+class BackupPhase(StrEnum):
+    """The ten steps of a backup, in order. LOAD and GET_CARTRIDGE come again for each further cartridge."""
+
+    CREATE = "create"
+    ACCEPT = "accept"
+    SCAN = "scan"
+    COMPRESS = "group-and-compress"
+    GET_CARTRIDGE = "get-cartridge"
+    LOAD = "load"
+    WRITE = "write"
+    RECORD_SET = "record-set"
+    UNLOAD = "unload"
+    NOTIFY = "notify"
+
+
+class RestorePhase(StrEnum):
+    """The nine steps of a restore, in order."""
+
+    SEARCH = "search"
+    SELECT = "select"
+    CREATE = "create"
+    LOAD = "load"
+    READ = "read"
+    DECOMPRESS = "decompress"
+    VERIFY = "verify"
+    WRITE = "write"
+    NOTIFY = "notify"
+
+
+@dataclass(slots=True)
+class Job:
+    """One piece of work that touches a device. `pid` and `host` tell whose it is while it runs."""
+
+    id: str
+    kind: JobKind
+    state: JobState
+    created_at: datetime
+    name: str = ""
+    phase: str = ""
+    library: str = ""
+    set_id: str = ""
+    pid: int = 0
+    host: str = ""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    cancel_requested: bool = False
+    warning_count: int = 0
+    parameters: dict[str, Any] = field(default_factory=dict)
+    progress: dict[str, Any] = field(default_factory=dict)
+    result: dict[str, Any] = field(default_factory=dict)
+    error: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ended(self) -> bool:
+        return self.state not in (JobState.CREATED, JobState.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened. `sequence` is given by the event stream and only grows."""
+
+    kind: str  # "job.phase", "job.progress", "job.warning", "job.ended", "cartridge.loaded", …
+    at: datetime
+    data: dict[str, Any]
+    job_id: str = ""
+    sequence: int = 0

@@ -1,0 +1,61 @@
+"""Cartridges and pools as the catalog knows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class CartridgeState(StrEnum):
+    """Why a cartridge may or may not be written to."""
+
+    UNKNOWN = "unknown"  # seen by its barcode only; its content was never read
+    SCRATCH = "scratch"  # may be labelled and written by any pool
+    AVAILABLE = "available"  # belongs to a pool, has room
+    FULL = "full"
+    SUSPECT = "suspect"  # failed; read only with care
+    FOREIGN = "foreign"  # holds something that is not ours
+    CLEANING = "cleaning"
+    RETIRED = "retired"
+
+
+@dataclass(slots=True)
+class Pool:
+    """A group of cartridges that sets are written to. `scratch`: takes scratch cartridges by itself."""
+
+    name: str
+    created_at: datetime
+    scratch: bool = True
+    description: str = ""
+
+
+@dataclass(slots=True)
+class Cartridge:
+    """One cartridge. `barcode` is its name for people; `uuid` is its label's, "" before it is labelled.
+
+    `end_block`, `tape_files`, `index_block`, `index_sha256`: where the last commit point ended, how many tape files
+    lie before it, where its last INDEX begins (-1: none yet) and that header record's SHA-256; the append rule compares them.
+    """
+
+    barcode: str
+    state: CartridgeState
+    created_at: datetime
+    reason: str = ""
+    uuid: str = ""
+    pool: str = ""
+    library: str = ""
+    place: str = ""  # "slot:1001", "" when it is outside the library
+    generation: str = ""
+    capacity_bytes: int = 0
+    written_bytes: int = 0
+    record_bytes: int = 0
+    end_block: int = 0
+    tape_files: int = 0
+    index_block: int = -1
+    index_sha256: str = ""
+    loads: int = 0
+    labelled_at: datetime | None = None
+    written_at: datetime | None = None
+    verified_at: datetime | None = None
+    verify_result: str = ""

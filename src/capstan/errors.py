@@ -1,0 +1,445 @@
+"""Every error Capstan raises on purpose.
+
+CapstanError
+├── UsageError                 what was asked for makes no sense, or names something that is not there
+│   ├── InvalidValue · NotFound · AlreadyExists · Refused
+├── HomeError                  the home directory: configuration, database, versions
+│   ├── ConfigurationBroken · HomeTooNew · HomeDamaged · StorageFailed
+├── InUse                      another process owns it
+├── Conflict                   a row changed under our hands
+├── TransportError             no answer came from a device
+├── DeviceError                the device answered: no
+│   ├── PositionLost · NotReady · NoCartridgeLoaded · WriteProtected · MediumError · HardwareError
+│   ├── EndOfMedium · BlankMedium · IncompatibleMedium · BlockTooLarge · IllegalRequest · ReservationConflict
+│   ├── ChangerError           a move that cannot be made
+├── FormatError                what is on the tape is not what it should be
+│   ├── NotCapstanTape · WrongCartridge · Damaged · UnsupportedVersion
+│   ├── TapeAheadOfCatalog · TapeDiffersFromCatalog
+├── MediaError                 no cartridge, no drive
+│   ├── NoCartridgeAvailable · CartridgeMissing · CartridgeTooSmall · NoDriveAvailable
+├── SourceError · TargetError  the file systems that are read from and written to
+├── VerificationFailed         data came back, and is not what went out
+└── JobCancelled
+
+An error is a `code` and parameters; the English text is the class's template, and translations are looked
+up by code at the edge. `remedy` is what an engine may do about it, and the only thing an engine branches on.
+`exit_code` is what the command line returns:
+
+1 failed · 2 usage · 3 not found · 4 in use or conflict · 5 the operator must do something ·
+6 data is damaged or missing · 7 the device failed · 8 the home is unusable · 130 cancelled.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, ClassVar
+
+
+class Remedy(Enum):
+    """What may be done about an error by the engine that catches it."""
+
+    RETRY = "retry"  # the same again may work
+    REPOSITION = "reposition"  # go back to the last known position, compare, go on
+    NEW_CARTRIDGE = "new-cartridge"  # go back to the last commit point and go on with another cartridge
+    OPERATOR = "operator"  # a person must do something first
+    ABORT = "abort"  # nothing can be done by going on
+
+
+class _Lenient(dict[str, Any]):
+    def __missing__(self, key: str) -> str:
+        return "?"
+
+
+class CapstanError(Exception):
+    """Base of all. Built from keyword parameters, which fill the templates `message` and `hint`."""
+
+    code: ClassVar[str] = "failed"
+    exit_code: ClassVar[int] = 1
+    remedy: ClassVar[Remedy] = Remedy.ABORT
+    message: ClassVar[str] = "{reason}"
+    hint: ClassVar[str] = ""
+
+    def __init__(self, **parameters: Any) -> None:
+        super().__init__()
+        self.parameters = parameters
+
+    def __str__(self) -> str:
+        return self.message.format_map(_Lenient(self.parameters))
+
+    @property
+    def hint_text(self) -> str:
+        """What to do, or an empty string. A parameter named `hint` takes precedence over the template."""
+        template = str(self.parameters.get("hint", self.hint))
+        return template.format_map(_Lenient(self.parameters))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The form for `--json`, events and the catalog: code, message, hint, parameters (JSON-safe)."""
+        return {
+            "code": self.code,
+            "message": str(self),
+            "hint": self.hint_text,
+            "parameters": {
+                key: value if isinstance(value, int | float | bool | None) else str(value)
+                for key, value in self.parameters.items()
+                if key != "hint"
+            },
+        }
+
+
+# ── what was asked for ────────────────────────────────────────────────────────────────────────────────
+
+
+class UsageError(CapstanError):
+    code = "usage"
+    exit_code = 2
+
+
+class InvalidValue(UsageError):
+    """Parameters: what, value, reason."""
+
+    code = "invalid-value"
+    message = "{what} {value!r} is not valid: {reason}"
+
+
+class NotFound(UsageError):
+    """Parameters: what, name."""
+
+    code = "not-found"
+    exit_code = 3
+    message = "there is no {what} {name!r}"
+
+
+class AlreadyExists(UsageError):
+    """Parameters: what, name."""
+
+    code = "already-exists"
+    message = "{what} {name!r} exists already"
+
+
+class Refused(UsageError):
+    """The request is understood and would do harm. Parameters: reason."""
+
+    code = "refused"
+    message = "refused: {reason}"
+
+
+# ── the home ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class HomeError(CapstanError):
+    code = "home"
+    exit_code = 8
+
+
+class ConfigurationBroken(HomeError):
+    """Parameters: path, reason."""
+
+    code = "configuration-broken"
+    message = "the configuration file {path} cannot be used: {reason}"
+    hint = "mend the file; nothing was changed"
+
+
+class HomeTooNew(HomeError):
+    """Parameters: path, version."""
+
+    code = "home-too-new"
+    message = "the home {path} was written by a newer Capstan ({version})"
+    hint = "use that version; nothing was changed"
+
+
+class HomeDamaged(HomeError):
+    """Parameters: path, reason."""
+
+    code = "home-damaged"
+    message = "{path} is damaged: {reason}"
+    hint = "set the file aside and run `capstan rebuild`: the tapes hold everything the catalog knew"
+
+
+class StorageFailed(HomeError):
+    """The operating system refused to keep something of ours. Parameters: path, reason."""
+
+    code = "storage-failed"
+    message = "cannot write {path}: {reason}"
+    hint = "free space or mend the permissions, then run the command again"
+
+
+class InUse(CapstanError):
+    """Parameters: what, pid."""
+
+    code = "in-use"
+    exit_code = 4
+    remedy = Remedy.OPERATOR
+    message = "{what} is in use by pid {pid}"
+    hint = "wait for it, or cancel its job (`capstan jobs`)"
+
+
+class Conflict(CapstanError):
+    """Parameters: what, name, reason."""
+
+    code = "conflict"
+    exit_code = 4
+    remedy = Remedy.RETRY
+    message = "{what} {name} was changed by someone else: {reason}"
+
+
+# ── devices ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Delivery(Enum):
+    """Whether a command without an answer can have reached the device."""
+
+    NOT_DELIVERED = "not-delivered"
+    UNKNOWN = "unknown"
+
+
+class TransportError(CapstanError):
+    """No answer came. Parameters: address, reason; attribute `delivery`."""
+
+    code = "transport"
+    exit_code = 7
+    remedy = Remedy.REPOSITION
+    message = "no answer from {address}: {reason}"
+    hint = "check cable, power and adapter; the position of the tape is unknown until it is located again"
+
+    def __init__(self, *, delivery: Delivery, **parameters: Any) -> None:
+        super().__init__(**parameters)
+        self.delivery = delivery
+
+
+class DeviceError(CapstanError):
+    """The device answered that it did not do it. Parameters: device, command, sense (text), maybe block."""
+
+    code = "device"
+    exit_code = 7
+    message = "{device}: {command} failed: {sense}"
+
+
+class PositionLost(DeviceError):
+    """Only position, rewind, locate and unload may follow. Parameters: device, reason."""
+
+    code = "position-lost"
+    remedy = Remedy.REPOSITION
+    message = "{device}: the position of the tape is unknown ({reason})"
+
+
+class NotReady(DeviceError):
+    code = "not-ready"
+    remedy = Remedy.RETRY
+
+
+class NoCartridgeLoaded(DeviceError):
+    """Parameters: device."""
+
+    code = "no-cartridge-loaded"
+    remedy = Remedy.OPERATOR
+    message = "{device}: no cartridge is loaded"
+
+
+class WriteProtected(DeviceError):
+    """Parameters: device."""
+
+    code = "write-protected"
+    remedy = Remedy.NEW_CARTRIDGE
+    message = "{device}: the cartridge is write-protected"
+    hint = "slide the write-protect tab, or use another cartridge"
+
+
+class MediumError(DeviceError):
+    """The medium cannot be read or written here. The tape stands behind the bad block after a read."""
+
+    code = "medium-error"
+    exit_code = 6
+    remedy = Remedy.NEW_CARTRIDGE
+    message = "{device}: {command} failed at block {block}: {sense}"
+    hint = "clean the drive if it asks; verify the cartridge in another drive; do not write to it again"
+
+
+class HardwareError(DeviceError):
+    code = "hardware-error"
+    remedy = Remedy.OPERATOR
+    hint = "look at the drive's display and TapeAlerts; use another drive"
+
+
+class EndOfMedium(DeviceError):
+    """VOLUME OVERFLOW: what was buffered since the last synchronous filemark may be lost."""
+
+    code = "end-of-medium"
+    remedy = Remedy.NEW_CARTRIDGE
+    message = "{device}: the cartridge is full"
+
+
+class BlankMedium(DeviceError):
+    code = "blank-medium"
+    message = "{device}: nothing was ever written here"
+
+
+class IncompatibleMedium(DeviceError):
+    code = "incompatible-medium"
+    remedy = Remedy.NEW_CARTRIDGE
+    message = "{device}: the drive cannot use this cartridge: {sense}"
+
+
+class BlockTooLarge(DeviceError):
+    """A record on the tape is larger than the buffer. Parameters: device, length, limit."""
+
+    code = "block-too-large"
+    message = "{device}: a record of {length} bytes does not fit into {limit} bytes"
+
+
+class IllegalRequest(DeviceError):
+    code = "illegal-request"
+
+
+class ReservationConflict(DeviceError):
+    code = "reservation-conflict"
+    remedy = Remedy.OPERATOR
+    message = "{device}: another host has reserved the drive"
+
+
+class ChangerError(DeviceError):
+    """A move that was not made: nothing changed place. Parameters: device, reason."""
+
+    code = "changer"
+    remedy = Remedy.OPERATOR
+    message = "{device}: {reason}"
+
+
+# ── what is on the tape ───────────────────────────────────────────────────────────────────────────────
+
+
+class FormatError(CapstanError):
+    code = "format"
+    exit_code = 6
+
+
+class NotCapstanTape(FormatError):
+    """Parameters: barcode, found."""
+
+    code = "not-capstan-tape"
+    exit_code = 5
+    remedy = Remedy.OPERATOR
+    message = "cartridge {barcode} has no Capstan label: {found}"
+    hint = "nothing was written; if its content may be lost, `capstan tape label {barcode} --pool POOL --overwrite`"
+
+
+class WrongCartridge(FormatError):
+    """Parameters: barcode, label, expected."""
+
+    code = "wrong-cartridge"
+    exit_code = 5
+    remedy = Remedy.OPERATOR
+    message = "cartridge {barcode} holds another label: {label}; expected {expected}"
+    hint = "nothing was written; check the barcode sticker, then run `capstan library inventory`"
+
+
+class Damaged(FormatError):
+    """Parameters: barcode, block, what."""
+
+    code = "damaged"
+    message = "cartridge {barcode}, block {block}: {what}"
+    hint = "other files can still be restored; `capstan verify {barcode}` names everything that is damaged"
+
+
+class UnsupportedVersion(FormatError):
+    """Parameters: barcode, version."""
+
+    code = "unsupported-version"
+    message = "cartridge {barcode} is written in format {version}, which this program does not know"
+    hint = "use a newer Capstan; RESTORE.txt on the tape says how to read it without"
+
+
+class TapeAheadOfCatalog(FormatError):
+    """Parameters: barcode, block."""
+
+    code = "tape-ahead-of-catalog"
+    exit_code = 5
+    remedy = Remedy.OPERATOR
+    message = "cartridge {barcode} holds sets, from block {block}, that this catalog does not know"
+    hint = "nothing was written; run `capstan rebuild --library NAME` first: the catalog is older than the tape"
+
+
+class TapeDiffersFromCatalog(FormatError):
+    """Parameters: barcode, block, what."""
+
+    code = "tape-differs-from-catalog"
+    exit_code = 5
+    remedy = Remedy.OPERATOR
+    message = "cartridge {barcode}, block {block}: the tape is not what the catalog says ({what})"
+    hint = "nothing was written; run `capstan verify {barcode}`, then `capstan rebuild`"
+
+
+# ── cartridges and drives to work with ────────────────────────────────────────────────────────────────
+
+
+class MediaError(CapstanError):
+    code = "media"
+    exit_code = 5
+    remedy = Remedy.OPERATOR
+
+
+class NoCartridgeAvailable(MediaError):
+    """Parameters: pool, library."""
+
+    code = "no-cartridge-available"
+    message = "pool {pool} has no cartridge with room, and library {library} has no scratch cartridge"
+    hint = "import or erase cartridges (`capstan library import`, `capstan tape erase`)"
+
+
+class CartridgeMissing(MediaError):
+    """Parameters: barcodes (text)."""
+
+    code = "cartridge-missing"
+    message = "not in the library: {barcodes}"
+    hint = "put them into the mail slots and run `capstan library import NAME`"
+
+
+class CartridgeTooSmall(MediaError):
+    """Parameters: barcode."""
+
+    code = "cartridge-too-small"
+    message = "cartridge {barcode} cannot hold even one segment and its index"
+    hint = "use smaller segments or larger cartridges"
+
+
+class NoDriveAvailable(MediaError):
+    """Parameters: library."""
+
+    code = "no-drive-available"
+    remedy = Remedy.RETRY
+    message = "library {library} has no free drive that works"
+
+
+# ── sources, targets, data, jobs ──────────────────────────────────────────────────────────────────────
+
+
+class SourceError(CapstanError):
+    """A source as a whole cannot be read (a single file is a warning). Parameters: path, reason."""
+
+    code = "source"
+    exit_code = 1
+    message = "cannot read the source {path}: {reason}"
+
+
+class TargetError(CapstanError):
+    """Parameters: path, reason."""
+
+    code = "target"
+    exit_code = 1
+    message = "cannot write to {path}: {reason}"
+
+
+class VerificationFailed(CapstanError):
+    """Parameters: count, first."""
+
+    code = "verification-failed"
+    exit_code = 6
+    message = "{count} files are damaged or missing, first {first}"
+
+
+class JobCancelled(CapstanError):
+    """Parameters: job."""
+
+    code = "cancelled"
+    exit_code = 130
+    message = "job {job} was cancelled"
+    hint = "what was committed to tape stays, and a set that is not whole is marked incomplete"

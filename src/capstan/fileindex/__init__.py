@@ -1,0 +1,1 @@
+"""The file index: one Parquet table of the files of a set, in the same form on tape and beside the catalog, searched by DuckDB."""

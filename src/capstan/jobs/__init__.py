@@ -1,0 +1,1 @@
+"""Run, cancel and tell: job states and events."""

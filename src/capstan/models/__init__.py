@@ -1,0 +1,1 @@
+"""Rows of the SQL catalog; private to capstan.catalog."""

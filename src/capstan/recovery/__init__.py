@@ -1,0 +1,1 @@
+"""From tape to a target: plan, engine, verification and the rebuild of the catalog."""

@@ -1,0 +1,80 @@
+"""The port to where files are restored to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from capstan.core.files import FileEntry
+
+
+class Placement(Enum):
+    """What became of one entry."""
+
+    WRITTEN = "written"
+    SKIPPED = "skipped"  # something is there, and the conflicts policy keeps it
+
+
+@dataclass(frozen=True, slots=True)
+class TargetWarning:
+    """What the target could not take (owner, xattr, …). `path` is a stored path."""
+
+    code: str
+    path: bytes
+    detail: str = ""
+
+
+class FileSink(Protocol):
+    """One regular file being written under a temporary name. Exactly one of `commit` and `abort` ends it."""
+
+    def write(self, data: memoryview) -> None: ...
+
+    def hole(self, length: int) -> None:
+        """`length` bytes of zeros that need no space."""
+        ...
+
+    def commit(self) -> None:
+        """Apply the metadata and give it its own name. On TargetError nothing is left under that name."""
+        ...
+
+    def abort(self) -> None:
+        """Remove the temporary file. Harmless twice, and after `commit`."""
+        ...
+
+
+class RecoveryTarget(Protocol):
+    """Takes entries in any order in which a directory comes before its content.
+
+    Never writes outside its root, whatever paths, links or `..` it is given: such an entry raises TargetError.
+    Metadata that cannot be applied becomes a TargetWarning. Times and modes of directories are applied by `finish`.
+    """
+
+    def directory(self, entry: FileEntry) -> Placement: ...
+
+    def symlink(self, entry: FileEntry) -> Placement: ...
+
+    def special(self, entry: FileEntry) -> Placement:
+        """FIFO, character or block device."""
+        ...
+
+    def hardlink(self, entry: FileEntry, first: bytes) -> Placement:
+        """Make `entry.path` a further name of the stored path `first`, which was written in this restore."""
+        ...
+
+    def whole_file(self, entry: FileEntry, data: memoryview) -> Placement:
+        """A small regular file whose digest is already verified, in one call."""
+        ...
+
+    def open_file(self, entry: FileEntry) -> FileSink | None:
+        """A sink for a large regular file; None when the conflicts policy keeps what is there."""
+        ...
+
+    def finish(self) -> Sequence[TargetWarning]:
+        """Apply what was deferred and return all warnings of the restore."""
+        ...
+
+    def close(self) -> None:
+        """Release descriptors; remove temporary files. Twice is harmless."""
+        ...

@@ -1,0 +1,1 @@
+"""Contract suites and test doubles, public so that plugin authors can use them."""
