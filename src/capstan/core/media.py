@@ -35,7 +35,8 @@ class Cartridge:
     """One cartridge. `barcode` is its name for people; `uuid` is its label's, "" before it is labelled.
 
     `end_block`, `tape_files`, `index_block`, `index_sha256`: where the last commit point ended, how many tape files
-    lie before it, where its last INDEX begins (-1: none yet) and that header record's SHA-256; the append rule compares them.
+    lie before it, where its last INDEX begins (-1: none yet) and that header record's SHA-256. The append rule
+    compares them with the tape.
     """
 
     barcode: str

@@ -1,1 +1,4 @@
-"""The bytes on tape: label, segments, frames, index. Normative text: docs/design/tape-format.md. Blocking; never sees asyncio or SQL."""
+"""The bytes on tape: label, segments, frames, index.
+
+Normative text: docs/design/tape-format.md. Blocking; never sees asyncio or SQL.
+"""
