@@ -1,0 +1,65 @@
+"""What the pipeline hands to the writer: frames in order, each with the rows of the members that end in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from capstan.core.files import FileEntry
+
+
+class Row(NamedTuple):
+    """One row of the file index: a member of the stream. `flags` are `core.files.FileFlag`; `sha256` is None where
+    there is no content (or the member has not ended)."""
+
+    entry: FileEntry
+    tar_offset: int
+    tar_bytes: int
+    sha256: bytes | None
+    flags: int = 0
+
+
+@dataclass(slots=True)
+class Totals:
+    """Of a set, up to some place in its stream. `bytes` of content; `warnings` counts."""
+
+    files: int = 0
+    bytes: int = 0
+    warnings: int = 0
+
+
+@dataclass(slots=True)
+class OpenMember:
+    """The member that goes on behind a frame. `row` has its final `tar_offset` and `tar_bytes`. `hash` is the state
+    of its SHA-256 up to the frame's end (a copy of its own), None when it was not kept."""
+
+    row: Row
+    header_bytes: int
+    hash: Any = None
+
+
+@dataclass(slots=True)
+class ResumePoint:
+    """Where the stream can be taken up again: at a frame's end. `after` is the last stored path that was handled
+    (None: nothing yet), in scan order; `open_member` has its rest behind `tar_offset`."""
+
+    tar_offset: int = 0
+    after: bytes | None = None
+    open_member: OpenMember | None = None
+    totals: Totals = field(default_factory=Totals)
+
+
+@dataclass(slots=True)
+class Frame:
+    """One frame of the stream, compressed. `payload` is valid until the next frame is asked for.
+
+    `rows` are those of the members that end in it, in order; `resume` describes its end. `last`: the stream ends
+    with it.
+    """
+
+    tar_offset: int
+    tar_bytes: int
+    payload: bytes | memoryview
+    rows: list[Row]
+    resume: ResumePoint
+    last: bool = False
