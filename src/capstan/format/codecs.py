@@ -100,7 +100,7 @@ class _Gzip:
         try:
             decompressor = isal_zlib.decompressobj(wbits=_GZIP_WINDOW)
             out = bytes(decompressor.decompress(data, tar_bytes + 1))
-        except (isal_zlib.error, zlib.error) as error:
+        except (isal_zlib.IsalError, zlib.error) as error:  # type: ignore[misc]
             raise ValueError(f"the frame cannot be decompressed: {error}") from None
         return _exactly(out, tar_bytes, ended=decompressor.eof)
 
