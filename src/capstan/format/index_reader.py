@@ -1,0 +1,157 @@
+"""Reads an INDEX from a tape (docs/design/tape-format.md, 4)."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import shutil
+import tarfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, cast
+
+import lz4.frame
+import zstandard
+
+from capstan.core.backup import Commit
+from capstan.errors import BlankMedium, Damaged, FormatError
+from capstan.format.header import Header, Kind, decode_header
+from capstan.format.manifest import Manifest, decode_manifest
+from capstan.format.scan import read_record, record_buffer
+from capstan.tape.drive import Read, TapeDrive
+
+MANIFEST, FILES, FRAMES, RECORDS, DELETED = (
+    "manifest.json",
+    "files.parquet",
+    "frames.parquet",
+    "records.crc32c",
+    "deleted",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadIndex:
+    """One INDEX, whole. The paths are files in the spool folder it was read into, and belong to the caller."""
+
+    header: Header
+    header_sha256: str
+    end_block: int
+    manifest: Manifest
+    files: Path
+    frames: Path
+    records: Path
+    deleted: Path | None = None
+
+    def commit(self) -> Commit:
+        """The catalog's form of it."""
+        return self.manifest.commit(
+            tape_file=self.header.tape_file,
+            block=self.header.block,
+            end_block=self.end_block,
+            header_sha256=self.header_sha256,
+            payload_bytes=self.header.payload_bytes or 0,
+            payload_sha256=self.header.payload_sha256 or "",
+        )
+
+
+def read_index(drive: TapeDrive, block: int, *, barcode: str, spool: Path) -> ReadIndex:
+    """Read the INDEX at `block` into the folder `spool`, which is made, and check every digest on the way.
+
+    Raises Damaged (with cartridge and block) for whatever is wrong with it, and for an INDEX that does not end with
+    a filemark; `spool` may then hold some of its members.
+    """
+    spool.mkdir(parents=True, exist_ok=True)
+    packed = spool / "payload"
+    header, digest, end_block = _read_payload(drive, block, barcode, packed)
+
+    def damaged(what: str) -> Damaged:
+        return Damaged(barcode=barcode, block=block, what=what)
+
+    try:
+        _unpack(packed, header.codec or "", spool)
+        manifest = decode_manifest((spool / MANIFEST).read_bytes())
+    except (OSError, EOFError, ValueError, RuntimeError, KeyError, tarfile.TarError, zlib.error) as error:
+        raise damaged(f"the INDEX cannot be unpacked ({error})") from None
+    except zstandard.ZstdError as error:
+        raise damaged(f"the INDEX cannot be decompressed ({error})") from None
+    finally:
+        packed.unlink(missing_ok=True)
+    claimed = (manifest.backup_set.id, manifest.sequence, manifest.final, manifest.cartridge)
+    if claimed != (header.set, header.sequence, header.final, header.cartridge):
+        raise damaged("the manifest belongs to another INDEX")
+    missing = [name for name in (FILES, FRAMES, RECORDS) if not (spool / name).is_file()]
+    if missing:
+        raise damaged(f"the INDEX lacks {', '.join(missing)}")
+    records = sum(segment.records for segment in manifest.segments)
+    if (spool / RECORDS).stat().st_size != 4 * records:
+        raise damaged(f"the INDEX has not one CRC for each of {records} records")
+    deleted = spool / DELETED
+    return ReadIndex(
+        header,
+        digest,
+        end_block,
+        manifest,
+        spool / FILES,
+        spool / FRAMES,
+        spool / RECORDS,
+        deleted if deleted.exists() else None,
+    )
+
+
+def _read_payload(drive: TapeDrive, block: int, barcode: str, packed: Path) -> tuple[Header, str, int]:
+    buffer = record_buffer(drive)
+
+    def damaged(at: int, what: str) -> Damaged:
+        return Damaged(barcode=barcode, block=at, what=what)
+
+    try:
+        drive.locate(block)
+        read = read_record(drive, buffer, block)
+    except BlankMedium:
+        raise damaged(block, "the tape ends before this INDEX") from None
+    if read is None or read.kind is not Read.DATA:
+        raise damaged(block, "there is no header record that can be read")
+    try:
+        header, digest = decode_header(buffer[: read.length], barcode=barcode, block=block)
+    except FormatError as error:
+        raise damaged(block, str(error)) from None
+    if header.kind is not Kind.INDEX:
+        raise damaged(block, f"there is a {header.kind} instead of an INDEX")
+    sha256 = hashlib.sha256()
+    length, at = 0, block + 1
+    with packed.open("wb") as out:
+        while (read := read_record(drive, buffer, at)) is None or read.kind is Read.DATA:
+            if read is None:
+                raise damaged(at, "a record of the INDEX cannot be read")
+            sha256.update(buffer[: read.length])
+            out.write(buffer[: read.length])
+            length, at = length + read.length, at + 1
+    if read.kind is not Read.FILEMARK:
+        raise damaged(at, "the INDEX was not finished")
+    if length != header.payload_bytes or sha256.hexdigest() != header.payload_sha256:
+        raise damaged(block, "the INDEX does not match its digest")
+    return header, digest, at + 1
+
+
+def _decoded(file: IO[bytes], codec: str) -> IO[bytes]:
+    """What the codec's stock program makes of `file`, however many frames it has."""
+    if codec == "zstd":
+        return zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+    if codec == "lz4":
+        return cast("IO[bytes]", lz4.frame.LZ4FrameFile(file))
+    if codec == "gzip":
+        return cast("IO[bytes]", gzip.GzipFile(fileobj=file))
+    if codec == "none":
+        return file
+    raise ValueError(f"codec {codec!r} is not known")
+
+
+def _unpack(packed: Path, codec: str, spool: Path) -> None:
+    """Extract the known members; others, of later minor versions, are passed over."""
+    with packed.open("rb") as file, _decoded(file, codec) as decoded, tarfile.open(fileobj=decoded, mode="r|") as tar:
+        for member in tar:
+            content = tar.extractfile(member) if member.name in (MANIFEST, FILES, FRAMES, RECORDS, DELETED) else None
+            if content is not None:
+                with (spool / member.name).open("wb") as out:
+                    shutil.copyfileobj(content, out, 1 << 20)
