@@ -14,7 +14,7 @@ from capstan.core.backup import Segment
 from capstan.errors import BlankMedium, BlockTooLarge, CapstanError, FormatError, MediumError, Remedy
 from capstan.format.header import Kind, decode_header
 from capstan.format.layout import HEADER_BYTES
-from capstan.tape.drive import BlockRead, Read, TapeDrive
+from capstan.tape.drive import BlockRead, Read, SpaceUnit, TapeDrive
 
 _ATTEMPTS = 3  # to read one record, when the position is lost in between (a unit attention, a bus reset)
 _HEADER = -1
@@ -97,15 +97,24 @@ class SegmentReader:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 if self._at != block:
-                    self.locates += 1
-                    self._drive.locate(block)
-                    self._at = block
+                    self._go_to(block)
                 return self._drive.read_block(buffer)
             except CapstanError as error:
                 self._at = None
                 if error.remedy is not Remedy.REPOSITION or attempt == _ATTEMPTS:
                     raise
         raise AssertionError("unreachable")
+
+    def _go_to(self, block: int) -> None:
+        """LOCATE, but not over the single filemark between two segments: there the tape need not stop."""
+        if self._at == block - 1:
+            self._drive.space(1, SpaceUnit.BLOCKS)  # counts 0 when it meets the filemark, and stops behind it
+            self._at = block
+            return
+        self._at = None
+        self.locates += 1
+        self._drive.locate(block)
+        self._at = block
 
     def _header_trouble(self, data: memoryview, segment: Segment) -> str:
         try:

@@ -246,6 +246,17 @@ def test_one_range_costs_one_locate(tmp_path: Path) -> None:
     assert reader.locates == tape.drive.calls["locate"]
 
 
+def test_neighbouring_segments_are_read_without_a_stop(tmp_path: Path) -> None:
+    """From one segment to the next only a filemark is passed, and that costs no LOCATE."""
+    tape = Tape(tmp_path)
+    one, two = tape.segment(payload_of(2 * RECORD)), tape.segment(payload_of(RECORD + 1))
+    reader = SegmentReader(tape.drive, barcode=BARCODE)
+    crcs = crcs_of(tape)
+    got = [*reader.read(one, 0, 1, crcs), *reader.read(two, 0, 1, crcs[2:])]
+    assert [record.trouble for record in got] == [""] * 4
+    assert reader.locates == 1
+
+
 def test_a_lost_position_is_found_again(tmp_path: Path) -> None:
     """After a unit attention in the middle the reader locates and goes on; the data is what was written."""
     tape = Tape(tmp_path)
