@@ -1,0 +1,82 @@
+"""A virtual cartridge: a tape image with a barcode, a generation, a capacity and a write-protect tab."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from capstan.errors import HomeDamaged
+from capstan.scsi.virtual.generations import GENERATIONS, Generation, early_warning_zone
+from capstan.scsi.virtual.image import TapeImage
+from capstan.scsi.virtual.storage import Storage, replace_file
+
+
+@dataclass(slots=True)
+class CartridgeFacts:
+    """What the sidecar keeps. `capacity_bytes` counts image bytes; `cleanings` are left of a cleaning cartridge."""
+
+    barcode: str
+    generation: int
+    capacity_bytes: int
+    write_protected: bool = False
+    worm: bool = False
+    cleaning: bool = False
+    cleanings: int = 0
+    loads: int = 0
+
+
+class VirtualCartridge:
+    """Files `BARCODE.tap`, `.map` and `.json` in one folder. The image is open only while it is in a drive."""
+
+    def __init__(self, folder: Path, facts: CartridgeFacts, storage: Storage) -> None:
+        self.facts = facts
+        self._folder = folder
+        self._storage = storage
+        self.image: TapeImage | None = None
+
+    @classmethod
+    def create(cls, folder: Path, facts: CartridgeFacts, storage: Storage) -> VirtualCartridge:
+        """Make a new blank cartridge; durable when it returns."""
+        cartridge = cls(folder, facts, storage)
+        cartridge.save()
+        return cartridge
+
+    @classmethod
+    def find(cls, folder: Path, barcode: str, storage: Storage) -> VirtualCartridge:
+        """The cartridge of that barcode. HomeDamaged when its sidecar cannot be read."""
+        path = folder / f"{barcode}.json"
+        try:
+            return cls(folder, CartridgeFacts(**json.loads(path.read_bytes())), storage)
+        except (OSError, ValueError, TypeError) as error:
+            raise HomeDamaged(path=path, reason=str(error)) from None
+
+    @property
+    def barcode(self) -> str:
+        return self.facts.barcode
+
+    @property
+    def generation(self) -> Generation:
+        return GENERATIONS[self.facts.generation]
+
+    @property
+    def early_warning_at(self) -> int:
+        """Image bytes from which on every write reports the early warning."""
+        return self.facts.capacity_bytes - early_warning_zone(self.facts.capacity_bytes)
+
+    def save(self) -> None:
+        """Write the sidecar; durable when it returns."""
+        data = json.dumps(asdict(self.facts), indent=1).encode()
+        replace_file(self._storage, self._folder / f"{self.barcode}.json", data)
+
+    def insert(self) -> TapeImage:
+        """Open the image, as a drive that threads the tape does."""
+        self.image = TapeImage(self._folder / f"{self.barcode}.tap", self._storage)
+        self.facts.loads += 1
+        return self.image
+
+    def remove(self) -> None:
+        """Close the image. Harmless when it is not open."""
+        if self.image is not None:
+            self.image.close()
+            self.image = None

@@ -1,0 +1,382 @@
+"""The device server of a virtual LTO drive: answers SSC commands over a cartridge's image.
+
+It behaves as drives do, not as our code would like. Positions are logical object numbers; whatever is written at a
+position makes that the end of data. One partition. What a drive answers beyond this (encryption, reservations,
+attributes, logical block protection) gets its line in `_COMMANDS` and its page in `_PAGES` or `_LOGS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from capstan.scsi.cdb import Op, SpaceCode
+from capstan.scsi.sense import Key, Sense
+from capstan.scsi.virtual.cartridge import VirtualCartridge
+from capstan.scsi.virtual.drive_pages import log_page, mode_page
+from capstan.scsi.virtual.generations import Generation, can_read, can_write
+from capstan.scsi.virtual.image import BadRecord, TapeImage
+from capstan.scsi.virtual.target import INVALID_FIELD, INVALID_OPCODE, CheckCondition, illegal, inquiry_answer, put
+from capstan.scsi.virtual.timing import Timing
+
+_MAX_BLOCK = 8 << 20
+_NEVER_ATTENTION = frozenset({Op.INQUIRY, Op.REQUEST_SENSE})  # SAM-5, 5.14.1: these do not report unit attentions
+_NO_MEDIUM = Sense(Key.NOT_READY, 0x3A, 0x00)
+_BLANK = (0x00, 0x05)
+
+
+class VirtualDrive:
+    """One drive. The library puts cartridges in with `insert` and takes them with `take`."""
+
+    def __init__(self, *, generation: Generation, serial: str, timing: Timing) -> None:
+        self.generation = generation
+        self.serial = serial
+        self._timing = timing
+        self._cartridge: VirtualCartridge | None = None
+        self._tape: TapeImage | None = None  # None when nothing is threaded
+        self._position = 0
+        self._block_length = 0
+        self._attentions: list[Sense] = [Sense(Key.UNIT_ATTENTION, 0x29, 0x00)]
+        self._prevented = False
+
+    # ── what the robot does ───────────────────────────────────────────────────────────────────────────
+
+    @property
+    def holds(self) -> VirtualCartridge | None:
+        return self._cartridge
+
+    @property
+    def threaded(self) -> bool:
+        """Whether the tape is in the drive's path: then the robot cannot take the cartridge."""
+        return self._tape is not None
+
+    def insert(self, cartridge: VirtualCartridge) -> None:
+        """Take a cartridge and thread it, as LTO drives do on insertion."""
+        self._cartridge = cartridge
+        if not cartridge.facts.cleaning and can_read(self.generation, cartridge.generation):
+            self._thread()
+
+    def take(self) -> VirtualCartridge:
+        """Give the cartridge to the robot; only after an unload."""
+        assert self._cartridge is not None
+        assert self._tape is None
+        cartridge, self._cartridge = self._cartridge, None
+        return cartridge
+
+    def close(self) -> None:
+        """The power goes off: what was not synced is only where the operating system has it."""
+        if self._cartridge is not None:
+            self._cartridge.remove()
+        self._tape = None
+
+    # ── the device server ─────────────────────────────────────────────────────────────────────────────
+
+    def attention(self, opcode: int) -> Sense | None:
+        if opcode in _NEVER_ATTENTION or not self._attentions:
+            return None
+        return self._attentions.pop(0)
+
+    def reset(self) -> None:
+        self._position = 0
+
+    def perform(self, cdb: bytes, data: memoryview | None) -> int:
+        command = self._COMMANDS.get(cdb[0])
+        if command is None:
+            raise illegal(*INVALID_OPCODE)
+        return command(self, cdb, data)
+
+    def _thread(self) -> None:
+        assert self._cartridge is not None
+        self._timing.load()
+        self._tape = self._cartridge.insert()
+        self._position = 0
+        self._block_length = 0
+        self._attentions.append(Sense(Key.UNIT_ATTENTION, 0x28, 0x00))
+
+    def _ready(self) -> TapeImage:
+        if self._tape is not None:
+            return self._tape
+        cartridge = self._cartridge
+        if cartridge is None:
+            raise CheckCondition(_NO_MEDIUM)
+        if cartridge.facts.cleaning:
+            raise CheckCondition(Sense(Key.NOT_READY, 0x30, 0x03))
+        if not can_read(self.generation, cartridge.generation):
+            raise CheckCondition(Sense(Key.NOT_READY, 0x30, 0x00))
+        raise CheckCondition(_NO_MEDIUM)
+
+    def _test_unit_ready(self, cdb: bytes, data: memoryview | None) -> int:
+        self._ready()
+        return 0
+
+    def _inquiry(self, cdb: bytes, data: memoryview | None) -> int:
+        product = f"Virtual {self.generation.name}"
+        return put(data, inquiry_answer(0x01, product, self.serial, cdb), int.from_bytes(cdb[3:5], "big"))
+
+    def _request_sense(self, cdb: bytes, data: memoryview | None) -> int:
+        return put(data, bytes((0x70, 0, 0, 0, 0, 0, 0, 10)) + bytes(10), cdb[4])
+
+    def _read_block_limits(self, cdb: bytes, data: memoryview | None) -> int:
+        return put(data, b"\0" + _MAX_BLOCK.to_bytes(3, "big") + (1).to_bytes(2, "big"), 6)
+
+    # ── positions ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _rewind(self, cdb: bytes, data: memoryview | None) -> int:
+        tape = self._ready()
+        self._timing.locate(self._position, 0, tape.count)
+        self._position = 0
+        return 0
+
+    def _load_unload(self, cdb: bytes, data: memoryview | None) -> int:
+        if cdb[4] & 1:
+            if self._tape is None:
+                if self._cartridge is None:
+                    raise CheckCondition(_NO_MEDIUM)
+                if self._cartridge.facts.cleaning or not can_read(self.generation, self._cartridge.generation):
+                    self._ready()
+                self._thread()
+            self._position = 0
+            return 0
+        if self._prevented:
+            raise illegal(0x53, 0x02)
+        if self._tape is not None:
+            assert self._cartridge is not None
+            self._timing.locate(self._position, 0, self._tape.count)
+            self._tape.sync()
+            self._cartridge.save()
+            self._cartridge.remove()
+            self._tape = None
+            self._timing.unload()
+        return 0
+
+    def _locate_10(self, cdb: bytes, data: memoryview | None) -> int:
+        return self._locate(int.from_bytes(cdb[3:7], "big"))
+
+    def _locate_16(self, cdb: bytes, data: memoryview | None) -> int:
+        if cdb[1] & 0x38:  # DEST_TYPE: only logical object identifiers
+            raise illegal(*INVALID_FIELD)
+        return self._locate(int.from_bytes(cdb[4:12], "big"))
+
+    def _locate(self, block: int) -> int:
+        tape = self._ready()
+        self._timing.locate(self._position, min(block, tape.count), tape.count)
+        if block > tape.count:
+            self._position = tape.count
+            raise CheckCondition(Sense(Key.BLANK_CHECK, *_BLANK))
+        self._position = block
+        return 0
+
+    def _read_position(self, cdb: bytes, data: memoryview | None) -> int:
+        tape = self._ready()
+        at_end = tape.end_offset >= self._cartridge_in().early_warning_at and self._position == tape.count
+        flags = (0x80 if self._position == 0 else 0) | (0x40 if at_end else 0)
+        action = cdb[1] & 0x1F
+        if action in (0x00, 0x01):
+            block = min(self._position, 0xFFFFFFFF).to_bytes(4, "big")
+            return put(data, bytes((flags, 0, 0, 0)) + block + block + bytes(8), 20)
+        if action == 0x06:
+            files = tape.file_number(self._position)
+            answer = bytes((flags, 0, 0, 0)) + bytes(4) + self._position.to_bytes(8, "big")
+            return put(data, answer + files.to_bytes(8, "big") + bytes(8), 32)
+        raise illegal(*INVALID_FIELD)
+
+    def _space_6(self, cdb: bytes, data: memoryview | None) -> int:
+        return self._space(cdb[1] & 0x0F, int.from_bytes(cdb[2:5], "big", signed=True))
+
+    def _space_16(self, cdb: bytes, data: memoryview | None) -> int:
+        return self._space(cdb[1] & 0x0F, int.from_bytes(cdb[4:12], "big", signed=True))
+
+    def _space(self, code: int, count: int) -> int:
+        tape = self._ready()
+        before = self._position
+        try:
+            if code == SpaceCode.END_OF_DATA:
+                self._position = tape.count
+            elif code == SpaceCode.FILEMARKS:
+                self._space_filemarks(tape, count)
+            elif code == SpaceCode.BLOCKS:
+                self._space_blocks(tape, count)
+            else:
+                raise illegal(*INVALID_FIELD)
+        finally:
+            self._timing.locate(before, self._position, tape.count)
+        return 0
+
+    def _space_filemarks(self, tape: TapeImage, count: int) -> None:
+        at = tape.file_number(self._position) + (count - 1 if count > 0 else count)
+        if count == 0:
+            return
+        if at < 0:
+            self._position = 0
+            raise _stopped(-at, 0x04, end=True)
+        if at >= len(tape.filemarks):
+            passed = len(tape.filemarks) - tape.file_number(self._position)
+            self._position = tape.count
+            raise CheckCondition(Sense(Key.BLANK_CHECK, *_BLANK, information=count - passed))
+        self._position = tape.filemarks[at] + (1 if count > 0 else 0)
+
+    def _space_blocks(self, tape: TapeImage, count: int) -> None:
+        if count > 0:
+            mark = tape.file_number(self._position)
+            stop = tape.filemarks[mark] if mark < len(tape.filemarks) else tape.count
+            moved = min(count, stop - self._position)
+            self._position += moved
+            if moved < count:
+                if self._position == tape.count:
+                    raise CheckCondition(Sense(Key.BLANK_CHECK, *_BLANK, information=count - moved))
+                self._position += 1
+                raise _stopped(count - moved, 0x01)
+        elif count < 0:
+            mark = tape.file_number(self._position) - 1
+            stop = tape.filemarks[mark] + 1 if mark >= 0 else 0
+            moved = min(-count, self._position - stop)
+            self._position -= moved
+            if moved < -count:
+                if self._position == 0:
+                    raise _stopped(-count - moved, 0x04, end=True)
+                self._position -= 1
+                raise _stopped(-count - moved, 0x01)
+
+    # ── data ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def _read(self, cdb: bytes, data: memoryview | None) -> int:
+        tape = self._ready()
+        wanted = int.from_bytes(cdb[2:5], "big")
+        if cdb[1] & 1 or wanted > _MAX_BLOCK:  # FIXED: LTO drives can, Capstan never does
+            raise illegal(*INVALID_FIELD)
+        if wanted == 0:
+            return 0
+        if self._position >= tape.count:
+            raise CheckCondition(Sense(Key.BLANK_CHECK, *_BLANK, information=wanted))
+        if tape.is_filemark(self._position):
+            self._position += 1
+            raise CheckCondition(Sense(Key.NO_SENSE, 0x00, 0x01, filemark=True, information=wanted))
+        buffer = memoryview(b"")[:0] if data is None else data[:wanted]
+        number, self._position = self._position, self._position + 1
+        try:
+            length = tape.read(number, buffer)
+        except BadRecord:
+            raise CheckCondition(Sense(Key.MEDIUM_ERROR, 0x11, 0x00, information=wanted)) from None
+        self._timing.transfer(length)
+        moved = min(length, len(buffer))
+        # SILI hides a short record, and a long one too while the block length is zero (SSC-5, 6.4).
+        if length != wanted and not (cdb[1] & 0x02 and (length < wanted or self._block_length == 0)):
+            raise CheckCondition(Sense(Key.NO_SENSE, incorrect_length=True, information=wanted - length), moved=moved)
+        return moved
+
+    def _write(self, cdb: bytes, data: memoryview | None) -> int:
+        tape = self._ready()
+        length = int.from_bytes(cdb[2:5], "big")
+        if cdb[1] & 1 or length > _MAX_BLOCK or length != (0 if data is None else len(data)):
+            raise illegal(*INVALID_FIELD)
+        if data is None or length == 0:
+            return 0
+        self._check_writable(tape, length + 8)
+        try:
+            tape.write(self._position, data)
+        except OSError:
+            raise CheckCondition(Sense(Key.MEDIUM_ERROR, 0x0C, 0x00)) from None
+        self._position += 1
+        self._timing.transfer(length)
+        self._warn(tape, moved=length)
+        return length
+
+    def _write_filemarks(self, cdb: bytes, data: memoryview | None) -> int:
+        tape = self._ready()
+        count = int.from_bytes(cdb[2:5], "big")
+        if count:
+            self._check_writable(tape, 4 * count)
+        try:
+            for _ in range(count):
+                tape.write_filemark(self._position)
+                self._position += 1
+            if not cdb[1] & 1:
+                tape.sync()
+                self._cartridge_in().save()
+        except OSError:
+            raise CheckCondition(Sense(Key.MEDIUM_ERROR, 0x0C, 0x00)) from None
+        if count:
+            self._warn(tape, moved=0)
+        return 0
+
+    def _erase(self, cdb: bytes, data: memoryview | None) -> int:
+        tape = self._ready()
+        self._check_writable(tape, 0)
+        tape.erase_from(self._position)
+        tape.sync()
+        return 0
+
+    def _cartridge_in(self) -> VirtualCartridge:
+        assert self._cartridge is not None
+        return self._cartridge
+
+    def _check_writable(self, tape: TapeImage, size: int) -> None:
+        cartridge = self._cartridge_in()
+        if cartridge.facts.write_protected or not can_write(self.generation, cartridge.generation):
+            raise CheckCondition(Sense(Key.DATA_PROTECT, 0x27, 0x00))
+        if cartridge.facts.worm and self._position < tape.count:
+            raise CheckCondition(Sense(Key.DATA_PROTECT, 0x30, 0x0C))
+        if tape.offset_of(self._position) + size > cartridge.facts.capacity_bytes:
+            raise CheckCondition(Sense(Key.VOLUME_OVERFLOW, 0x00, 0x02, end_of_medium=True, information=size))
+
+    def _warn(self, tape: TapeImage, *, moved: int) -> None:
+        if tape.end_offset >= self._cartridge_in().early_warning_at:
+            raise CheckCondition(Sense(Key.NO_SENSE, 0x00, 0x02, end_of_medium=True, information=0), moved=moved)
+
+    # ── pages ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _mode_sense(self, cdb: bytes, data: memoryview | None) -> int:
+        cartridge = self._cartridge
+        protected = cartridge is not None and (
+            cartridge.facts.write_protected or not can_write(self.generation, cartridge.generation)
+        )
+        density = cartridge.generation.density if cartridge is not None and self._tape is not None else 0
+        page = mode_page(cdb[2] & 0x3F, cdb[3], worm=cartridge is not None and cartridge.facts.worm)
+        descriptor = b"" if cdb[1] & 0x08 else bytes((density, 0, 0, 0, 0)) + self._block_length.to_bytes(3, "big")
+        body = bytes((0, 0x90 if protected else 0x10, len(descriptor))) + descriptor + page
+        return put(data, bytes((len(body),)) + body, cdb[4])
+
+    def _mode_select(self, cdb: bytes, data: memoryview | None) -> int:
+        parameters = bytes(data or b"")
+        if len(parameters) < 4 or len(parameters) < 4 + parameters[3]:
+            raise illegal(0x1A)
+        if parameters[3] >= 8:
+            self._block_length = int.from_bytes(parameters[9:12], "big")
+        return len(parameters)
+
+    def _log_sense(self, cdb: bytes, data: memoryview | None) -> int:
+        page = log_page(cdb[2] & 0x3F, self._cartridge, self._tape)
+        return put(data, page, int.from_bytes(cdb[7:9], "big"))
+
+    def _prevent_allow(self, cdb: bytes, data: memoryview | None) -> int:
+        self._prevented = bool(cdb[4] & 1)
+        return 0
+
+    _COMMANDS: ClassVar[dict[int, Callable[[VirtualDrive, bytes, memoryview | None], int]]] = {
+        Op.TEST_UNIT_READY: _test_unit_ready,
+        Op.REWIND: _rewind,
+        Op.REQUEST_SENSE: _request_sense,
+        Op.READ_BLOCK_LIMITS: _read_block_limits,
+        Op.READ_6: _read,
+        Op.WRITE_6: _write,
+        Op.WRITE_FILEMARKS_6: _write_filemarks,
+        Op.SPACE_6: _space_6,
+        Op.INQUIRY: _inquiry,
+        Op.MODE_SELECT_6: _mode_select,
+        Op.ERASE_6: _erase,
+        Op.MODE_SENSE_6: _mode_sense,
+        Op.LOAD_UNLOAD: _load_unload,
+        Op.PREVENT_ALLOW: _prevent_allow,
+        Op.LOCATE_10: _locate_10,
+        Op.READ_POSITION: _read_position,
+        Op.LOG_SENSE: _log_sense,
+        Op.SPACE_16: _space_16,
+        Op.LOCATE_16: _locate_16,
+    }
+
+
+def _stopped(residual: int, ascq: int, *, end: bool = False) -> CheckCondition:
+    """SPACE stopped at a filemark (0/00/01) or at the beginning (0/00/04)."""
+    return CheckCondition(
+        Sense(Key.NO_SENSE, 0x00, ascq, filemark=ascq == 0x01, end_of_medium=end, information=residual)
+    )

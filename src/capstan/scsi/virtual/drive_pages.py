@@ -1,0 +1,58 @@
+"""Mode and log pages of a virtual drive."""
+
+from __future__ import annotations
+
+from capstan.scsi.virtual.cartridge import VirtualCartridge
+from capstan.scsi.virtual.image import TapeImage
+from capstan.scsi.virtual.target import INVALID_FIELD, illegal
+
+_MEBIBYTE = 1 << 20
+
+
+def mode_page(page: int, subpage: int, *, worm: bool) -> bytes:
+    """One mode page, or all of them (3Fh). Raises ILLEGAL REQUEST for those that the drive does not have."""
+    pages = {
+        0x0F: bytes((0x0F, 14, 0x00)) + bytes(13),  # data compression: off (SSC-5, 8.3.3)
+        0x10: bytes((0x10, 14)) + bytes(6) + b"\x40" + bytes(7),  # device configuration, BIS (SSC-5, 8.3.4)
+        0x1D: bytes((0x1D, 30, 0x01 if worm else 0x00)) + bytes(29),  # medium configuration, WORMM (SSC-5, 8.3.7)
+    }
+    if page == 0x00:
+        return b""
+    if page == 0x3F and subpage == 0:
+        return b"".join(pages.values())
+    if page not in pages or subpage:
+        raise illegal(*INVALID_FIELD)
+    return pages[page]
+
+
+def log_page(page: int, cartridge: VirtualCartridge | None, tape: TapeImage | None) -> bytes:
+    """One log page (SPC-5, 7.3; SSC-5, 8.2). Raises ILLEGAL REQUEST for those that the drive does not have."""
+    pages = {
+        0x00: bytes((0x00, 0x17, 0x2E, 0x31)),
+        0x17: _volume_statistics(cartridge),
+        0x2E: b"".join(_parameter(code, b"\0") for code in range(1, 65)),
+        0x31: _tape_capacity(cartridge, tape),
+    }
+    if page not in pages:
+        raise illegal(*INVALID_FIELD)
+    body = pages[page]
+    return bytes((page, 0)) + len(body).to_bytes(2, "big") + body
+
+
+def _volume_statistics(cartridge: VirtualCartridge | None) -> bytes:
+    """Page valid (0000h) and thread count (0001h) (SSC-5, 8.2.5)."""
+    loads = cartridge.facts.loads if cartridge else 0
+    return _parameter(0x0000, bytes((cartridge is not None,))) + _parameter(0x0001, loads.to_bytes(4, "big"))
+
+
+def _tape_capacity(cartridge: VirtualCartridge | None, tape: TapeImage | None) -> bytes:
+    """Remaining (0001h) and maximum (0003h) capacity of the partition, in MiB (the vendors' page 31h)."""
+    total = cartridge.facts.capacity_bytes if cartridge and tape else 0
+    left = max(total - tape.end_offset, 0) if tape else 0
+    return _parameter(0x0001, (left // _MEBIBYTE).to_bytes(4, "big")) + _parameter(
+        0x0003, (total // _MEBIBYTE).to_bytes(4, "big")
+    )
+
+
+def _parameter(code: int, value: bytes) -> bytes:
+    return code.to_bytes(2, "big") + bytes((0x03, len(value))) + value

@@ -1,0 +1,295 @@
+"""A virtual tape library: a folder with cartridges, a robot, drives, and one owner at a time.
+
+`library.json` says what there is and where each cartridge is; it is replaced as a whole, durably, at each move. The
+lock is the operating system's and dies with its owner.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from capstan.core.ids import check_barcode
+from capstan.errors import AlreadyExists, HomeDamaged, InvalidValue, NotFound, Refused
+from capstan.process_lock import ProcessLock
+from capstan.scsi.pages import ElementType
+from capstan.scsi.virtual.cartridge import CartridgeFacts, VirtualCartridge
+from capstan.scsi.virtual.changer import FIRST_DRIVE, FIRST_PORT, FIRST_SLOT, ROBOT, VirtualChanger
+from capstan.scsi.virtual.drive import VirtualDrive
+from capstan.scsi.virtual.faults import FaultPlan
+from capstan.scsi.virtual.generations import GENERATIONS, Generation, parse_generation
+from capstan.scsi.virtual.storage import DiskStorage, Storage, replace_file
+from capstan.scsi.virtual.target import VirtualTransport
+from capstan.scsi.virtual.timing import Timing
+
+T = TypeVar("T")
+MIN_CAPACITY = 4 << 20
+_MAX_ELEMENTS = 1000
+_CLEANINGS = 50  # uses of a cleaning cartridge (LTO Universal Cleaning Cartridge)
+
+
+@dataclass(frozen=True, slots=True)
+class LibrarySpec:
+    """What to build. `capacity_bytes` None: the generation's native capacity."""
+
+    name: str
+    drives: int = 2
+    slots: int = 24
+    ports: int = 2
+    cartridges: int = 12
+    generation: str = "LTO-9"
+    capacity_bytes: int | None = None
+    barcode_prefix: str = "CAP"
+    cleaning_cartridges: int = 1
+
+
+@dataclass(slots=True)
+class _Layout:
+    """The content of library.json. `places` and `sources` by element address."""
+
+    name: str
+    generation: int
+    capacity_bytes: int
+    drives: int
+    slots: int
+    ports: int
+    places: dict[int, str] = field(default_factory=dict)
+    sources: dict[int, int] = field(default_factory=dict)
+
+    def elements(self, kind: ElementType) -> range:
+        first, count = {
+            ElementType.TRANSPORT: (ROBOT, 1),
+            ElementType.STORAGE: (FIRST_SLOT, self.slots),
+            ElementType.IMPORT_EXPORT: (FIRST_PORT, self.ports),
+            ElementType.DRIVE: (FIRST_DRIVE, self.drives),
+        }[kind]
+        return range(first, first + count)
+
+
+class VirtualLibrary:
+    """An open library; close it to let another process use it. Not thread-safe for moves; each drive has one user."""
+
+    def __init__(
+        self,
+        folder: Path,
+        layout: _Layout,
+        lock: ProcessLock,
+        faults: FaultPlan | None,
+        timing: Timing,
+        storage: Storage,
+    ) -> None:
+        self._folder = folder
+        self._layout = layout
+        self._lock = lock
+        self._faults = faults
+        self._timing = timing
+        self._storage = storage
+        self._changer = VirtualChanger(serial=f"{layout.name}-R", places=self, timing=timing)
+        generation = GENERATIONS[layout.generation]
+        self._drives = {
+            element: VirtualDrive(generation=generation, serial=f"{layout.name}-D{index}", timing=timing)
+            for index, element in enumerate(layout.elements(ElementType.DRIVE))
+        }
+        for element, drive in self._drives.items():
+            barcode = layout.places.get(element)
+            if barcode:
+                drive.insert(VirtualCartridge.find(self._cartridges, barcode, storage))
+
+    @staticmethod
+    def create(folder: Path, spec: LibrarySpec, *, storage: Storage | None = None) -> list[str]:
+        """Build a library in `folder`, which must not hold one; return the barcodes. Durable when it returns.
+
+        On failure no `library.json` is there, so `folder` counts as no library and `create` may be tried again.
+        """
+        storage = storage or DiskStorage()
+        generation = _check(spec)
+        if (folder / "library.json").exists():
+            raise AlreadyExists(what="library", name=spec.name)
+        cartridges = folder / "cartridges"
+        cartridges.mkdir(parents=True, exist_ok=True)
+        capacity = spec.capacity_bytes or generation.capacity_bytes
+        layout = _Layout(spec.name, generation.number, capacity, spec.drives, spec.slots, spec.ports)
+        barcodes = [_barcode(spec.barcode_prefix, number, generation) for number in range(1, spec.cartridges + 1)]
+        cleaning = [f"CLN{number:03d}{generation.suffix}" for number in range(1, spec.cleaning_cartridges + 1)]
+        for slot, barcode in zip(layout.elements(ElementType.STORAGE), barcodes + cleaning, strict=False):
+            facts = CartridgeFacts(barcode, generation.number, capacity)
+            if barcode in cleaning:
+                facts.cleaning, facts.cleanings = True, _CLEANINGS
+            VirtualCartridge.create(cartridges, facts, storage)
+            layout.places[slot] = barcode
+        _save(folder, layout, storage)
+        return barcodes
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        *,
+        faults: FaultPlan | None = None,
+        timing: Timing | None = None,
+        storage: Storage | None = None,
+    ) -> VirtualLibrary:
+        """Power it on. InUse (with the owner's pid) when another process has it; NotFound; HomeDamaged."""
+        layout = _load(folder)
+        lock = ProcessLock(folder / "lock", f"library {layout.name}")
+        lock.acquire()
+        try:
+            layout = _load(folder)  # the last owner may have moved something until it let go
+            return cls(folder, layout, lock, faults, timing or Timing(), storage or DiskStorage())
+        except BaseException:
+            lock.release()
+            raise
+
+    @property
+    def name(self) -> str:
+        return self._layout.name
+
+    @property
+    def drive_count(self) -> int:
+        return self._layout.drives
+
+    @property
+    def generation(self) -> Generation:
+        return GENERATIONS[self._layout.generation]
+
+    @property
+    def _cartridges(self) -> Path:
+        return self._folder / "cartridges"
+
+    def changer_transport(self) -> VirtualTransport:
+        """A path to the robot."""
+        return VirtualTransport(f"virtual:{self.name}", "changer", self._changer, self._faults, lambda: None)
+
+    def drive_transport(self, index: int) -> VirtualTransport:
+        """A path to drive `index`, from 0."""
+        drive = self._drives[FIRST_DRIVE + index]
+        return VirtualTransport(f"virtual:{self.name}/{index}", f"drive{index}", drive, self._faults, lambda: None)
+
+    def close(self) -> None:
+        """Power it off and let go of the lock. Twice is harmless."""
+        for drive in self._drives.values():
+            drive.close()
+        self._lock.release()
+
+    # ── what a person does ────────────────────────────────────────────────────────────────────────────
+
+    def capacity_of(self, barcode: str) -> int:
+        """Bytes that a cartridge holds, as printed on its box."""
+        return VirtualCartridge.find(self._cartridges, barcode, self._storage).facts.capacity_bytes
+
+    def insert_into_port(self, barcode: str, *, worm: bool = False, capacity_bytes: int | None = None) -> int:
+        """Put a cartridge into a free mail slot: one that was taken out before, or a new blank one. Returns the
+        element address. Refused when the slots are full or the door is locked."""
+        check_barcode(barcode)
+        if self._changer.locked:
+            raise Refused(reason="the mail slots are locked")
+        if barcode in self._layout.places.values():
+            raise AlreadyExists(what="cartridge", name=barcode)
+        free = [port for port in self.elements(ElementType.IMPORT_EXPORT) if not self.barcode_at(port)]
+        if not free:
+            raise Refused(reason="all mail slots are full")
+        if not (self._cartridges / f"{barcode}.json").exists():
+            facts = CartridgeFacts(
+                barcode, self._layout.generation, capacity_bytes or self._layout.capacity_bytes, worm=worm
+            )
+            VirtualCartridge.create(self._cartridges, facts, self._storage)
+        self._layout.places[free[0]] = barcode
+        _save(self._folder, self._layout, self._storage)
+        self._changer.mail_slot_used()
+        return free[0]
+
+    def take_from_port(self, element: int) -> str:
+        """Take the cartridge out of a mail slot; its files stay in the folder, as on a shelf. Returns its barcode."""
+        if element not in self.elements(ElementType.IMPORT_EXPORT) or not self.barcode_at(element):
+            raise NotFound(what="cartridge in mail slot", name=element)
+        if self._changer.locked:
+            raise Refused(reason="the mail slots are locked")
+        barcode = self._layout.places.pop(element)
+        self._layout.sources.pop(element, None)
+        _save(self._folder, self._layout, self._storage)
+        self._changer.mail_slot_used()
+        return barcode
+
+    def set_write_protected(self, barcode: str, *, protected: bool) -> None:
+        """Slide the tab of a cartridge; Refused while it is in a drive."""
+        if any(self._layout.places.get(element) == barcode for element in self._drives):
+            raise Refused(reason=f"cartridge {barcode} is in a drive")
+        cartridge = VirtualCartridge.find(self._cartridges, barcode, self._storage)
+        cartridge.facts.write_protected = protected
+        cartridge.save()
+
+    # ── what the robot asks (changer.Places) ──────────────────────────────────────────────────────────
+
+    def elements(self, kind: ElementType) -> range:
+        return self._layout.elements(kind)
+
+    def barcode_at(self, element: int) -> str:
+        return self._layout.places.get(element, "")
+
+    def source_of(self, element: int) -> int | None:
+        return self._layout.sources.get(element)
+
+    def drive_serial(self, element: int) -> str:
+        return self._drives[element].serial
+
+    def threaded(self, element: int) -> bool:
+        return element in self._drives and self._drives[element].threaded
+
+    def move(self, source: int, destination: int) -> None:
+        """Move a cartridge and make that durable. OSError: nothing has moved."""
+        if source == destination:
+            return
+        places, sources = self._layout.places, self._layout.sources
+        barcode = places[source]
+        after = _Layout(**{**asdict(self._layout), "places": dict(places), "sources": dict(sources)})
+        after.places[destination] = after.places.pop(source)
+        after.sources.pop(source, None)
+        after.sources[destination] = source
+        _save(self._folder, after, self._storage)
+        self._layout = after
+        if source in self._drives:
+            cartridge = self._drives[source].take()
+        else:
+            cartridge = VirtualCartridge.find(self._cartridges, barcode, self._storage)
+        if destination in self._drives:
+            self._drives[destination].insert(cartridge)
+
+
+def _barcode(prefix: str, number: int, generation: Generation) -> str:
+    return check_barcode(f"{prefix}{number:03d}{generation.suffix}")
+
+
+def _check(spec: LibrarySpec) -> Generation:
+    for what, count, least in (("drives", spec.drives, 1), ("slots", spec.slots, 1), ("ports", spec.ports, 0)):
+        limit = {"drives": FIRST_PORT - FIRST_DRIVE, "ports": 100}.get(what, _MAX_ELEMENTS * 60)
+        if not least <= count <= limit:
+            raise InvalidValue(what=what, value=count, reason=f"use {least} to {limit}")
+    if spec.cartridges < 0 or spec.cartridges + spec.cleaning_cartridges > spec.slots:
+        raise InvalidValue(what="cartridges", value=spec.cartridges, reason=f"the library has {spec.slots} slots")
+    if spec.capacity_bytes is not None and spec.capacity_bytes < MIN_CAPACITY:
+        raise InvalidValue(what="capacity", value=spec.capacity_bytes, reason="use at least 4 MiB")
+    generation = parse_generation(spec.generation)
+    _barcode(spec.barcode_prefix, max(spec.cartridges, 1), generation)
+    return generation
+
+
+def _save(folder: Path, layout: _Layout, storage: Storage) -> None:
+    replace_file(storage, folder / "library.json", json.dumps(asdict(layout), indent=1).encode())
+
+
+def _load(folder: Path) -> _Layout:
+    path = folder / "library.json"
+    try:
+        value = json.loads(path.read_bytes())
+        return _Layout(**{**value, "places": _by_element(value["places"]), "sources": _by_element(value["sources"])})
+    except FileNotFoundError:
+        raise NotFound(what="virtual library in", name=str(folder)) from None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise HomeDamaged(path=path, reason=str(error)) from None
+
+
+def _by_element(value: Mapping[str, T]) -> dict[int, T]:
+    return {int(key): item for key, item in value.items()}
