@@ -1,0 +1,96 @@
+"""What a restore or a verification found: counts, and everything that went wrong, by cartridge, block and path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from capstan.core.files import display_path
+
+_KEPT = 10_000  # problems that are kept one by one; all are counted
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A place on a cartridge that is not what was written, or (`missing`) cannot be reached."""
+
+    barcode: str
+    block: int
+    what: str
+    missing: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"cartridge": self.barcode, "block": self.block, "what": self.what}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One entry that could not be restored or verified. `trouble` is the cause on tape, None when it lies elsewhere
+    (the target)."""
+
+    code: str
+    path: bytes
+    what: str
+    trouble: Trouble | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        place = self.trouble.as_dict() if self.trouble else {"cartridge": "", "block": -1}
+        return {**place, "path": display_path(self.path), "code": self.code, "what": self.what}
+
+
+@dataclass(slots=True)
+class RecoveryReport:
+    """Counted by the threads of one restore, each field by one of them, and read by the engine for progress.
+
+    `entries` counts what was handled, `files` all of them but directories, `content_bytes` what was written of them,
+    `verified_files` those whose digest agreed.
+    `damage`: places on tape, whether or not a selected file lies there.
+    """
+
+    entries: int = 0
+    files: int = 0
+    content_bytes: int = 0
+    verified_files: int = 0
+    skipped: int = 0
+    unchecked: int = 0
+    locates: int = 0
+    bytes_read: int = 0
+    error_count: int = 0
+    warning_count: int = 0
+    current: bytes = b""
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+    damage: list[Trouble] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    def error(self, code: str, path: bytes, what: str, trouble: Trouble | None = None) -> None:
+        """An entry that was asked for and is not there as it was stored."""
+        self.error_count += 1
+        if len(self.problems) < _KEPT:
+            self.problems.append(Problem(code, path, what, trouble))
+
+    def warn(self, code: str, path: bytes, what: str) -> None:
+        """Something a person should know; every byte that was stored is there."""
+        self.warning_count += 1
+        if len(self.warnings) < _KEPT:
+            self.warnings.append(Problem(code, path, what))
+
+    def spoil(self, trouble: Trouble) -> None:
+        """A place on tape that is damaged."""
+        if len(self.damage) < _KEPT:
+            self.damage.append(trouble)
+
+    @property
+    def sound(self) -> bool:
+        """Nothing is damaged or missing."""
+        return not (self.error_count or self.damage or self.missing)
+
+    def first(self) -> str:
+        """The first thing that is wrong, for a message."""
+        if self.problems:
+            problem = self.problems[0]
+            where = f" ({problem.trouble.barcode}, block {problem.trouble.block})" if problem.trouble else ""
+            return display_path(problem.path) + where
+        if self.damage:
+            return f"{self.damage[0].barcode}, block {self.damage[0].block}: {self.damage[0].what}"
+        return ", ".join(self.missing)

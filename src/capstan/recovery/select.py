@@ -1,0 +1,119 @@
+"""Which set is meant, and which of its files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from pathspec import GitIgnoreSpec
+
+from capstan.catalog.catalog import Repositories
+from capstan.core.backup import BackupSet, Conflicts
+from capstan.core.files import display_path
+from capstan.errors import InvalidValue, NotFound
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreRequest:
+    """What a restore is asked to do.
+
+    `reference`: a set's id or a unique prefix of it, `latest:NAME`, or `NAME@TIME`. `paths` are absolute or stored
+    paths; each selects an entry and all below it. `patterns` are gitignore patterns against stored paths; given both,
+    an entry must satisfy both. Neither: the whole set. `to` is the target directory. `conflicts`, `strip`: see
+    `capstan.recovery.target`.
+    """
+
+    reference: str
+    to: Path
+    library: str = ""
+    paths: tuple[bytes, ...] = ()
+    patterns: tuple[str, ...] = ()
+    conflicts: Conflicts = Conflicts.SKIP
+    strip: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SetReference:
+    """A parsed reference: an id prefix, or a name with a time (None: the latest)."""
+
+    id_prefix: str = ""
+    name: str = ""
+    at: datetime | None = None
+
+
+def parse_reference(text: str) -> SetReference:
+    """`latest:NAME`, `NAME@TIME` (ISO 8601; local zone unless it has an offset), or an id prefix.
+
+    Raises InvalidValue for a time that is none.
+    """
+    if text.startswith("latest:"):
+        return SetReference(name=text.removeprefix("latest:"))
+    name, at, time = text.rpartition("@")
+    if not at:
+        return SetReference(id_prefix=text)
+    try:
+        moment = datetime.fromisoformat(time)
+    except ValueError:
+        raise InvalidValue(
+            what="time", value=time, reason="write ISO 8601, like 2025-06-30, 2025-06-30T18:00 or 2025-06-30T18:00Z"
+        ) from None
+    return SetReference(name=name, at=moment.astimezone())  # a time without an offset is taken in the local zone
+
+
+async def resolve_set(catalog: Repositories, text: str) -> BackupSet:
+    """The set that `text` names: for a name, the newest COMPLETE one started at or before the time. NotFound."""
+    reference = parse_reference(text)
+    if reference.id_prefix:
+        return await catalog.backups.get(reference.id_prefix)
+    found = await catalog.backups.latest(reference.name, at=reference.at)
+    if found is None:
+        raise NotFound(what="complete set", name=text, hint="`capstan sets` lists what there is, with its state")
+    return found
+
+
+@dataclass(slots=True)
+class Selector:
+    """Tells whether a stored path is selected. `unmatched`: paths of the request that nothing was found for yet."""
+
+    paths: tuple[bytes, ...] = ()
+    patterns: tuple[str, ...] = ()
+    unmatched: set[bytes] = field(default_factory=set)
+    _below: tuple[bytes, ...] = ()
+    _exact: frozenset[bytes] = frozenset()
+    _spec: GitIgnoreSpec | None = None
+
+    @property
+    def everything(self) -> bool:
+        """No path or pattern was given."""
+        return not self._exact and self._spec is None
+
+    def matches(self, path: bytes) -> bool:
+        """Whether the entry at this stored path is selected."""
+        if self._exact and path not in self._exact and not path.startswith(self._below):
+            return False
+        return self._spec is None or self._spec.match_file(display_path(path))
+
+    def note(self, path: bytes) -> None:
+        """Remember that `path`, which matches, is in the set."""
+        if self.unmatched:
+            self.unmatched = {p for p in self.unmatched if path != p and not path.startswith(p + b"/")}
+
+
+def make_selector(paths: Sequence[bytes] = (), patterns: Sequence[str] = ()) -> Selector:
+    """A selector for the paths and patterns of a request. Raises InvalidValue for a pattern that is none."""
+    stored = tuple(dict.fromkeys(stored_path(path) for path in paths))
+    if b"" in stored:
+        stored = ()  # "/" is everything
+    try:
+        spec = GitIgnoreSpec.from_lines(patterns) if patterns else None
+    except ValueError as error:
+        raise InvalidValue(what="pattern", value=" ".join(patterns), reason=str(error)) from None
+    below = tuple(path + b"/" for path in stored)
+    return Selector(stored, tuple(patterns), set(stored), below, frozenset(stored), spec)
+
+
+def stored_path(path: bytes) -> bytes:
+    """`/srv//data/./x/` as it is stored: `srv/data/x`. `..` is kept: it names nothing in any set."""
+    return b"/".join(part for part in path.split(b"/") if part not in (b"", b"."))

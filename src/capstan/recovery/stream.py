@@ -1,0 +1,217 @@
+"""From the drive to decompressed frames: the drive's thread reads, a few workers decompress, the order stays.
+
+The queue between is short, so that memory is bounded by a few frames; a consumer that stops takes the producer along.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from queue import Empty, Full, Queue
+from threading import Event
+
+from capstan.format.codecs import FrameCodec, frame_codec
+from capstan.format.reader import Record, SegmentReader
+from capstan.recovery.plan import CartridgeVisit, FramePlace, RestorePlan, Run
+from capstan.recovery.report import RecoveryReport, Trouble
+from capstan.recovery.rows import SetTable
+from capstan.tape.drive import TapeDrive
+
+_DEPTH = 8  # frames between the drive and the assembler
+_PATIENCE = 0.5  # seconds after which a blocked thread looks whether the other side has stopped
+
+
+@dataclass(slots=True)
+class FrameData:
+    """One frame, decompressed, or with the `trouble` that kept it from being. `barcode` and `block` say where its
+    first record lies."""
+
+    place: FramePlace
+    barcode: str
+    block: int
+    data: bytes | memoryview | None
+    trouble: Trouble | None
+
+
+@dataclass(slots=True)
+class _Queued:
+    frame: FrameData
+    work: Future[bytes | memoryview] | None
+
+
+class FrameStream:
+    """A bounded queue of frames in order. One thread puts, one iterates; `close` ends both."""
+
+    def __init__(self, codec: str, *, workers: int = 2) -> None:
+        self._codec = codec
+        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="decompress")
+        self._queue: Queue[_Queued | None] = Queue(_DEPTH)
+        self._local = threading.local()
+        self._closed = Event()
+
+    def put(self, frame: FrameData, payload: bytes | memoryview | None) -> bool:
+        """Queue a frame, with its payload to be decompressed; False when nobody takes frames any more."""
+        try:
+            work = None if payload is None else self._executor.submit(self._decompress, payload, frame.place.tar_bytes)
+        except RuntimeError:  # closed
+            return False
+        return self._put(_Queued(frame, work))
+
+    def end(self) -> None:
+        """No more frames come."""
+        self._put(None)
+
+    def __iter__(self) -> Iterator[FrameData]:
+        while True:
+            try:
+                queued = self._queue.get(timeout=_PATIENCE)
+            except Empty:
+                if self._closed.is_set():
+                    return
+                continue
+            if queued is None:
+                return
+            frame = queued.frame
+            if queued.work is not None:
+                try:
+                    frame.data = queued.work.result()
+                except ValueError as error:
+                    frame.trouble = Trouble(frame.barcode, frame.block, str(error))
+            yield frame
+
+    def close(self) -> None:
+        """Let both sides end; harmless twice. Frames that are still queued are dropped."""
+        self._closed.set()
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def _put(self, queued: _Queued | None) -> bool:
+        while not self._closed.is_set():
+            try:
+                self._queue.put(queued, timeout=_PATIENCE)
+                return True
+            except Full:
+                continue
+        return False
+
+    def _decompress(self, payload: bytes | memoryview, tar_bytes: int) -> bytes | memoryview:
+        codec: FrameCodec | None = getattr(self._local, "codec", None)
+        if codec is None:
+            codec = self._local.codec = frame_codec(self._codec)
+        return codec.decompress(memoryview(payload), tar_bytes)
+
+
+class FrameReader:
+    """Carries out the visits of a plan, in their order, each either by `read` or by `lose`.
+
+    Every needed frame is put into the stream exactly once, in order, with its data or with its trouble.
+    """
+
+    def __init__(
+        self,
+        table: SetTable,
+        plan: RestorePlan,
+        stream: FrameStream,
+        report: RecoveryReport,
+        *,
+        cancelled: Event,
+        digests: bool = False,
+    ) -> None:
+        """`digests`: also compare the SHA-256 of every segment that is read as a whole."""
+        self._table = table
+        self._stream = stream
+        self._report = report
+        self._cancelled = cancelled
+        self._digests = digests
+        self._stopped = False
+        self._frames = ((n, place) for n, place in enumerate(table.frames()) if n in plan.frames)
+        self._next = next(self._frames, None)
+
+    def read(self, drive: TapeDrive, visit: CartridgeVisit) -> bool:
+        """Read `visit`; runs on the drive's thread, and blocks while the stream is full.
+
+        False when it ended early, because it was cancelled or nobody takes frames any more. Raises what the drive
+        raises when it fails altogether: then `lose` gives up the rest of the visit.
+        """
+        reader = SegmentReader(drive, barcode=visit.barcode)
+        locates, bytes_read = self._report.locates, self._report.bytes_read
+        for run in visit.runs:
+            for record in self._read_run(reader, run):
+                self._report.locates = locates + reader.locates
+                self._report.bytes_read = bytes_read + reader.bytes_read
+                if record.trouble:
+                    self._report.spoil(Trouble(visit.barcode, record.block, record.trouble))
+                if self._stopped or self._cancelled.is_set():
+                    return False
+        return True
+
+    def lose(self, visit: CartridgeVisit, what: str) -> None:
+        """Put every frame of `visit` that was not read into the stream, with a trouble."""
+        for run in visit.runs:
+            while self._next is not None and self._next[0] <= run.last_frame and not self._stopped:
+                place = self._next[1]
+                block = _first_block(run, place)
+                self._put(run, place, None, Trouble(visit.barcode, block, what, missing=True))
+
+    def _read_run(self, reader: SegmentReader, run: Run) -> Iterator[Record]:
+        segment = run.segment
+        size = segment.record_bytes
+        pieces: list[memoryview] = []
+        trouble: Trouble | None = None
+        digest = _Digest(run) if self._digests and _is_whole(run) else None
+        for record in reader.read(segment, run.first_record, run.last_record, self._table.crcs(segment)):
+            yield record
+            if record.number < 0:
+                continue
+            if digest is not None:
+                digest.add(record)
+            begin = record.number * size
+            end = begin + size
+            while self._next is not None and self._next[0] <= run.last_frame and not self._stopped:
+                place = self._next[1]
+                stop = place.payload_offset + place.payload_bytes
+                if place.payload_offset >= end:
+                    break
+                if record.trouble:
+                    trouble = trouble or Trouble(segment.barcode, record.block, record.trouble)
+                else:
+                    pieces.append(record.data[max(place.payload_offset - begin, 0) : stop - begin])
+                if stop > end:
+                    break
+                payload = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                self._put(run, place, None if trouble else payload, trouble)
+                pieces, trouble = [], None
+        if digest is not None and digest.differs():
+            self._report.spoil(Trouble(segment.barcode, segment.block, "the segment does not match its digest"))
+
+    def _put(self, run: Run, place: FramePlace, payload: bytes | memoryview | None, trouble: Trouble | None) -> None:
+        frame = FrameData(place, run.segment.barcode, _first_block(run, place), None, trouble)
+        self._next = next(self._frames, None)
+        self._stopped = not self._stream.put(frame, payload)
+
+
+class _Digest:
+    """The SHA-256 of a segment's payload, as far as every record could be read."""
+
+    def __init__(self, run: Run) -> None:
+        self._expected = run.segment.payload_sha256
+        self._sha256 = hashlib.sha256()
+        self._broken = False
+
+    def add(self, record: Record) -> None:
+        self._broken = self._broken or bool(record.trouble)
+        self._sha256.update(record.data)
+
+    def differs(self) -> bool:
+        """Never for a segment with a bad record: that has been named already."""
+        return not self._broken and self._sha256.hexdigest() != self._expected
+
+
+def _is_whole(run: Run) -> bool:
+    return run.first_record == 0 and run.last_record == run.segment.records - 1
+
+
+def _first_block(run: Run, place: FramePlace) -> int:
+    return run.segment.block + 1 + place.payload_offset // run.segment.record_bytes
