@@ -1,0 +1,104 @@
+"""Where the file indexes of all sets lie: one folder for each set, with the three tables of each of its INDEXes.
+
+    SET/1.files.parquet  SET/1.frames.parquet  SET/1.records.crc32c  SET/2.files.parquet …
+
+Parts are immutable. They are the same bytes as in the INDEX on tape, so a rebuild brings the same files back.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from capstan.errors import HomeDamaged, StorageFailed
+
+
+@dataclass(frozen=True, slots=True)
+class IndexPart:
+    """What one INDEX of a set holds besides its manifest."""
+
+    sequence: int
+    files: Path
+    frames: Path
+    records: Path
+
+
+class FileIndexStore:
+    """Keeps parts; whoever reads them finds them by set and sequence. Safe to use from several processes."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def add_part(self, set_id: str, part: IndexPart) -> None:
+        """Take over the three files of `part` (they are moved, or copied from another file system and removed).
+
+        Durable when it returns. Adding a sequence again replaces it. StorageFailed: nothing of it counts, because no
+        commit names it; what was half moved is replaced by the next attempt.
+        """
+        folder = self._directory / set_id
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            target = self._part(set_id, part.sequence)
+            _move_durably(part.files, target.files)
+            _move_durably(part.frames, target.frames)
+            _move_durably(part.records, target.records)
+            _sync_folder(folder)
+            _sync_folder(self._directory)
+        except OSError as error:
+            raise StorageFailed(path=folder, reason=error.strerror or str(error)) from error
+
+    def parts(self, set_id: str, sequences: list[int]) -> list[IndexPart]:
+        """The parts of those INDEXes of a set, which the catalog names. HomeDamaged if one is not there."""
+        found = [self._part(set_id, sequence) for sequence in sorted(sequences)]
+        for part in found:
+            for path in (part.files, part.frames, part.records):
+                if not path.exists():
+                    raise HomeDamaged(path=path, reason="the file is gone")
+        return found
+
+    def files(self, set_id: str) -> list[Path]:
+        """The files.parquet of all parts of a set, in order; empty when there are none."""
+        found = (self._directory / set_id).glob("*.files.parquet")
+        return sorted(found, key=lambda path: int(path.name.partition(".")[0]))
+
+    def remove(self, set_id: str) -> None:
+        """Forget a set. Harmless when it is not there."""
+        shutil.rmtree(self._directory / set_id, ignore_errors=True)
+
+    def _part(self, set_id: str, sequence: int) -> IndexPart:
+        folder = self._directory / set_id
+        return IndexPart(
+            sequence,
+            folder / f"{sequence}.files.parquet",
+            folder / f"{sequence}.frames.parquet",
+            folder / f"{sequence}.records.crc32c",
+        )
+
+
+def _move_durably(source: Path, target: Path) -> None:
+    with source.open("rb+") as file:
+        os.fsync(file.fileno())
+    try:
+        source.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:  # the spool is on another file system
+            raise
+        temporary = target.with_name(target.name + ".new")
+        shutil.copyfile(source, temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(target)
+        source.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

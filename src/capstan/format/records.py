@@ -1,0 +1,77 @@
+"""One tape file being written: its header record, its payload cut into records, its filemark."""
+
+from __future__ import annotations
+
+import hashlib
+
+from crc32c import crc32c
+
+from capstan.tape.drive import Room, TapeDrive
+
+
+class TapeFileWriter:
+    """Writes one tape file after another at the drive's position, which nobody else may move meanwhile.
+
+    `block` and `tape_file` are those of the next record or file. `early_warning` stays set once the drive has said
+    that the end is near. After an error from the drive the object is of no further use: go back to a commit point.
+    """
+
+    def __init__(self, drive: TapeDrive, *, record_bytes: int, block: int, tape_file: int) -> None:
+        self._drive = drive
+        self._buffer = memoryview(bytearray(record_bytes))
+        self._record_bytes = record_bytes
+        self._filled = 0
+        self._payload = hashlib.sha256()
+        self.block = block
+        self.tape_file = tape_file
+        self.records = 0
+        self.payload_bytes = 0
+        self.checksums = bytearray()
+        self.early_warning = False
+
+    def begin(self, header: bytes) -> None:
+        """Write the header record of the next tape file."""
+        self._payload = hashlib.sha256()
+        self.records = self.payload_bytes = self._filled = 0
+        self.checksums = bytearray()
+        self._note(self._drive.write_block(memoryview(header)))
+        self.block += 1
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Add payload. `data` may be reused when this returns."""
+        view = memoryview(data)
+        self.payload_bytes += len(view)
+        at = 0
+        if self._filled:
+            at = min(len(view), self._record_bytes - self._filled)
+            self._buffer[self._filled : self._filled + at] = view[:at]
+            self._filled += at
+            if self._filled < self._record_bytes:
+                return
+            self._put(self._buffer)
+        while len(view) - at >= self._record_bytes:
+            self._put(view[at : at + self._record_bytes])
+            at += self._record_bytes
+        self._filled = len(view) - at
+        self._buffer[: self._filled] = view[at:]
+
+    def end(self, *, synchronous: bool) -> str:
+        """Write the rest and the filemark; return the payload's SHA-256. Synchronous: all is on the medium then."""
+        if self._filled:
+            self._put(self._buffer[: self._filled])
+            self._filled = 0
+        self._note(self._drive.write_filemarks(1, immediate=not synchronous))
+        self.block += 1
+        self.tape_file += 1
+        return self._payload.hexdigest()
+
+    def _put(self, record: memoryview) -> None:
+        self.checksums += crc32c(record).to_bytes(4, "little")
+        self._payload.update(record)
+        self._note(self._drive.write_block(record))
+        self.block += 1
+        self.records += 1
+
+    def _note(self, room: Room) -> None:
+        if room is Room.EARLY_WARNING:
+            self.early_warning = True

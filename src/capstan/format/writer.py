@@ -1,0 +1,320 @@
+"""Writes the stream of one set onto one cartridge: segments, and commit points (docs/design/tape-format.md, 3 and 6).
+
+A `SetWriter` lives from one mount to its end. What must outlive it (how far the set is committed, where the tape
+ends) is in two values, `SetChain` and `TapeEnd`, that only a commit moves on. So going back to the last commit point is
+nothing but using the last values again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from capstan import __version__
+from capstan.clock import Clock
+from capstan.core.backup import BackupSet, Commit, Segment
+from capstan.core.files import FileFlag
+from capstan.fileindex.builder import FileIndexBuilder, FrameTableBuilder
+from capstan.format.codecs import frame_codec
+from capstan.format.frames import Frame, ResumePoint
+from capstan.format.header import Header, Kind
+from capstan.format.index_payload import build_index_payload
+from capstan.format.layout import ArchiveParameters
+from capstan.format.manifest import CommitLink, Manifest, encode_manifest
+from capstan.format.records import TapeFileWriter
+from capstan.format.restore_text import restore_line
+from capstan.tape.drive import TapeDrive
+
+# An INDEX must fit behind the early warning, so a commit is due after this many rows too (about 60 bytes each).
+COMMIT_ROWS = 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class TapeEnd:
+    """Where the committed part of a cartridge ends, and its last INDEX (`index_block` -1: none yet)."""
+
+    cartridge: str
+    barcode: str
+    record_bytes: int
+    end_block: int
+    tape_files: int
+    index_block: int = -1
+    index_sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SetChain:
+    """How far a set is committed: its INDEXes so far, and the number of its next segment."""
+
+    sequence: int = 0
+    next_segment: int = 0
+    tar_end: int = 0
+    stored_bytes: int = 0
+    previous_sha256: str = ""
+    commits: tuple[CommitLink, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CommitWritten:
+    """A commit point that is on the medium. The three paths lie in the spool and belong to the receiver."""
+
+    commit: Commit
+    manifest: Manifest
+    chain: SetChain
+    tape: TapeEnd
+    resume: ResumePoint
+    files: Path
+    frames: Path
+    records: Path
+    early_warning: bool
+
+
+class SetWriter:
+    """Writes frames as they come; the tape must stand at `tape.end_block`. Blocking, on the drive's thread.
+
+    After an error from the drive nothing since the last commit counts, and the writer is closed by `discard`.
+    """
+
+    def __init__(
+        self,
+        drive: TapeDrive,
+        *,
+        backup_set: BackupSet,
+        chain: SetChain,
+        tape: TapeEnd,
+        parameters: ArchiveParameters,
+        spool: Path,
+        clock: Clock,
+    ) -> None:
+        self._set = backup_set
+        self._chain = chain
+        self._tape = tape
+        self._parameters = parameters
+        self._spool = spool
+        self._clock = clock
+        self._file = TapeFileWriter(
+            drive, record_bytes=tape.record_bytes, block=tape.end_block, tape_file=tape.tape_files
+        )
+        self._resume = ResumePoint(tar_offset=chain.tar_end)
+        self._segment: Segment | None = None
+        self._begin_interval()
+
+    @property
+    def early_warning(self) -> bool:
+        """The drive has said that the end of the cartridge is near: commit now, and go on with another one."""
+        return self._file.early_warning
+
+    @property
+    def stored_bytes(self) -> int:
+        """Payload written for this set so far, committed or not."""
+        return self._chain.stored_bytes + self._interval_bytes
+
+    @property
+    def commit_due(self) -> bool:
+        """Whether enough was written since the last commit point, by bytes, rows or time."""
+        return (
+            self._interval_bytes >= self._parameters.commit_bytes
+            or self._rows >= COMMIT_ROWS
+            or self._clock.monotonic() - self._began >= self._parameters.commit_seconds
+        )
+
+    def write(self, frame: Frame) -> None:
+        """Write one frame, in a new segment if none is open; close the segment when it is large enough."""
+        if self._segment is None:
+            self._open_segment(frame.tar_offset)
+        segment = self._segment
+        assert segment is not None
+        self._frames.add(
+            segment=segment.number,
+            tar_offset=frame.tar_offset,
+            tar_bytes=frame.tar_bytes,
+            payload_offset=self._file.payload_bytes,
+            payload_bytes=len(frame.payload),
+        )
+        self._file.write(frame.payload)
+        self._interval_bytes += len(frame.payload)
+        for row in frame.rows:
+            self._files.add(*row)
+        self._rows += len(frame.rows)
+        self._resume = frame.resume
+        if self._file.payload_bytes >= self._parameters.segment_bytes:
+            self._close_segment()
+
+    def commit(self, *, final: bool) -> CommitWritten:
+        """Close the segment, write an INDEX and its synchronous filemark. The writer can go on behind it."""
+        if self._segment is not None:
+            self._close_segment()
+        open_member = self._resume.open_member
+        if open_member is not None:
+            row = open_member.row
+            self._files.add(row.entry, row.tar_offset, row.tar_bytes, None, row.flags | FileFlag.CONTINUES)
+        self._files.finish()
+        self._frames.finish()
+        self._records_path.write_bytes(b"".join(self._checksums))
+        manifest = self._manifest(final=final)
+        commit = self._write_index(manifest)
+        link = CommitLink(
+            commit.sequence, commit.cartridge, commit.barcode, commit.tape_file, commit.block, commit.header_sha256
+        )
+        self._tape = replace(
+            self._tape,
+            end_block=self._file.block,
+            tape_files=self._file.tape_file,
+            index_block=commit.block,
+            index_sha256=commit.header_sha256,
+        )
+        self._chain = SetChain(
+            sequence=commit.sequence,
+            next_segment=self._next_segment,
+            tar_end=manifest.tar_end,
+            stored_bytes=manifest.backup_set.stored_bytes,
+            previous_sha256=commit.header_sha256,
+            commits=(*self._chain.commits, link),
+        )
+        written = CommitWritten(
+            commit=commit,
+            manifest=manifest,
+            chain=self._chain,
+            tape=self._tape,
+            resume=self._resume,
+            files=self._files_path,
+            frames=self._frames_path,
+            records=self._records_path,
+            early_warning=self._file.early_warning,
+        )
+        self._begin_interval()
+        return written
+
+    def discard(self) -> None:
+        """Drop what was not committed: remove its files from the spool."""
+        self._files.close()
+        self._frames.close()
+        for path in (self._files_path, self._frames_path, self._records_path):
+            path.unlink(missing_ok=True)
+
+    def _begin_interval(self) -> None:
+        stem = f"{self._set.id}-{self._chain.sequence + 1}"
+        self._files_path = self._spool / f"{stem}.files.parquet"
+        self._frames_path = self._spool / f"{stem}.frames.parquet"
+        self._records_path = self._spool / f"{stem}.records.crc32c"
+        self._files = FileIndexBuilder(self._files_path)
+        self._frames = FrameTableBuilder(self._frames_path)
+        self._checksums: list[bytes] = []
+        self._segments: list[Segment] = []
+        self._interval_bytes = 0
+        self._rows = 0
+        self._next_segment = self._chain.next_segment
+        self._began = self._clock.monotonic()
+
+    def _open_segment(self, tar_offset: int) -> None:
+        number = self._next_segment
+        block, tape_file = self._file.block, self._file.tape_file
+        header, _ = replace(self._header(Kind.SEGMENT), stream=0, segment=number, tar_offset=tar_offset).encode()
+        self._file.begin(header)
+        self._segment = Segment(
+            set_id=self._set.id,
+            number=number,
+            cartridge=self._tape.cartridge,
+            barcode=self._tape.barcode,
+            tape_file=tape_file,
+            block=block,
+            records=0,
+            record_bytes=self._tape.record_bytes,
+            payload_bytes=0,
+            payload_sha256="",
+            tar_offset=tar_offset,
+            tar_bytes=0,
+        )
+
+    def _close_segment(self) -> None:
+        assert self._segment is not None
+        digest = self._file.end(synchronous=False)
+        self._checksums.append(bytes(self._file.checksums))
+        self._segments.append(
+            replace(
+                self._segment,
+                records=self._file.records,
+                payload_bytes=self._file.payload_bytes,
+                payload_sha256=digest,
+                tar_bytes=self._resume.tar_offset - self._segment.tar_offset,
+            )
+        )
+        self._next_segment += 1
+        self._segment = None
+
+    def _manifest(self, *, final: bool) -> Manifest:
+        totals = self._resume.totals
+        return Manifest(
+            backup_set=replace(
+                self._set,
+                files=totals.files,
+                bytes=totals.bytes,
+                warning_count=totals.warnings,
+                stored_bytes=self._chain.stored_bytes + sum(segment.payload_bytes for segment in self._segments),
+            ),
+            sequence=self._chain.sequence + 1,
+            final=final,
+            cartridge=self._tape.cartridge,
+            barcode=self._tape.barcode,
+            committed_at=self._clock.now(),
+            tar_end=self._resume.tar_offset,
+            segments=tuple(self._segments),
+            commits=self._chain.commits,
+        )
+
+    def _write_index(self, manifest: Manifest) -> Commit:
+        payload = build_index_payload(
+            self._spool / f"{self._set.id}-{manifest.sequence}.index",
+            [
+                ("manifest.json", encode_manifest(manifest)),
+                ("files.parquet", self._files_path),
+                ("frames.parquet", self._frames_path),
+                ("records.crc32c", self._records_path),
+            ],
+            frame_codec(self._parameters.codec, self._parameters.level),
+            mtime=int(manifest.committed_at.timestamp()),
+        )
+        try:
+            block, tape_file = self._file.block, self._file.tape_file
+            header, header_sha256 = replace(
+                self._header(Kind.INDEX),
+                sequence=manifest.sequence,
+                final=manifest.final,
+                set_previous_index_sha256=self._chain.previous_sha256,
+                payload_bytes=payload.bytes,
+                payload_sha256=payload.sha256,
+            ).encode()
+            self._file.begin(header)
+            with payload.path.open("rb") as source:
+                while piece := source.read(4 << 20):
+                    self._file.write(piece)
+            self._file.end(synchronous=True)
+        finally:
+            payload.path.unlink(missing_ok=True)
+        return manifest.commit(
+            tape_file=tape_file,
+            block=block,
+            end_block=self._file.block,
+            header_sha256=header_sha256,
+            payload_bytes=payload.bytes,
+            payload_sha256=payload.sha256,
+        )
+
+    def _header(self, kind: Kind) -> Header:
+        return Header(
+            kind=kind,
+            tape_file=self._file.tape_file,
+            block=self._file.block,
+            cartridge=self._tape.cartridge,
+            barcode=self._tape.barcode,
+            record_bytes=self._tape.record_bytes,
+            written_at=self._clock.now().isoformat(),
+            written_by=f"capstan {__version__}",
+            restore=restore_line(kind.value, self._parameters.codec),
+            previous_index_block=self._tape.index_block,
+            previous_index_sha256=self._tape.index_sha256,
+            set=self._set.id,
+            container=self._set.container,
+            codec=self._parameters.codec,
+            encryption="none",
+        )
