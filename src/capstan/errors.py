@@ -51,13 +51,17 @@ class _Lenient(dict[str, Any]):
 
 
 class CapstanError(Exception):
-    """Base of all. Built from keyword parameters, which fill the templates `message` and `hint`."""
+    """Base of all. Built from keyword parameters, which fill the templates `message` and `hint`.
+
+    `result`: what was done all the same, where an engine went on to the end before it raised; for the caller to show.
+    """
 
     code: ClassVar[str] = "failed"
     exit_code: ClassVar[int] = 1
     remedy: ClassVar[Remedy] = Remedy.ABORT
     message: ClassVar[str] = "{reason}"
     hint: ClassVar[str] = ""
+    result: dict[str, Any] | None = None
 
     def __init__(self, **parameters: Any) -> None:
         super().__init__()

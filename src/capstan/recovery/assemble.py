@@ -20,6 +20,7 @@ from capstan.recovery.selection import LinkPlan
 from capstan.recovery.stream import FrameData, FrameStream
 from capstan.recovery.target import FileSink, Placement, RecoveryTarget
 
+_STEPS = (RestorePhase.DECOMPRESS, RestorePhase.VERIFY, RestorePhase.WRITE)
 _LOST = "its data is on no cartridge that is known"
 _IN_MEMORY = 8 << 20  # a file up to this size that lies in several frames is gathered in memory
 
@@ -57,7 +58,8 @@ class MemberAssembler:
         try:
             for frame in stream:
                 self.frame(frame)
-            self.finish()
+            if not stream.closed:
+                self.finish()
         finally:
             if self._member is not None:
                 self._member.abort()
@@ -183,9 +185,11 @@ class MemberAssembler:
             self._outcomes[path] = placement
 
     def _step(self, step: RestorePhase) -> None:
-        if step not in self._steps:
-            self._steps.add(step)
-            self._on_step(step)
+        """Tell of `step` once, and of the steps before it first: a directory is written before a digest is checked."""
+        while step not in self._steps:
+            reached = _STEPS[len(self._steps)]
+            self._steps.add(reached)
+            self._on_step(reached)
 
 
 class _Member:

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from capstan.core.backup import Segment
+from capstan.core.backup import Commit, Segment
 from capstan.core.files import FileEntry, FileFlag, FileType, display_path
+from capstan.fileindex.store import FileIndexStore
 from capstan.format.frames import Row
 from capstan.format.reader import read_crcs
 from capstan.recovery.plan import FramePlace
@@ -54,6 +55,15 @@ class Part:
     frames: Path
     records: Path
     segments: tuple[Segment, ...]
+
+
+def kept_parts(store: FileIndexStore, set_id: str, commits: Sequence[Commit]) -> list[Part]:
+    """The parts of those commits that lie beside the catalog. Raises HomeDamaged when one is gone."""
+    by_sequence = {commit.sequence: commit.segments for commit in commits}
+    return [
+        Part(part.sequence, part.files, part.frames, part.records, by_sequence[part.sequence])
+        for part in store.parts(set_id, list(by_sequence))
+    ]
 
 
 class SetTable:

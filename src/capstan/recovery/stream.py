@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import Empty, Full, Queue
 from threading import Event
@@ -80,7 +80,14 @@ class FrameStream:
                     frame.data = queued.work.result()
                 except ValueError as error:
                     frame.trouble = Trouble(frame.barcode, frame.block, str(error))
+                except CancelledError:  # closed
+                    return
             yield frame
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was given up: the frames that came are not all."""
+        return self._closed.is_set()
 
     def close(self) -> None:
         """Let both sides end; harmless twice. Frames that are still queued are dropped."""

@@ -1,0 +1,301 @@
+"""Runs one restore: from a request to files whose digests agree.
+
+What can be restored is restored, whatever is damaged or missing beside it; the error comes at the end and carries the
+whole result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from capstan.catalog.catalog import Catalog, Repositories
+from capstan.clock import Clock
+from capstan.core.backup import BackupSet
+from capstan.core.files import display_path
+from capstan.core.job import RestorePhase
+from capstan.errors import CapstanError, CartridgeMissing, NotFound, VerificationFailed
+from capstan.fileindex.store import FileIndexStore
+from capstan.jobs.runner import JobContext
+from capstan.media.manager import TapeManager
+from capstan.recovery.plan import RestorePlan
+from capstan.recovery.reading import SetReading, visit_cartridges
+from capstan.recovery.report import RecoveryReport
+from capstan.recovery.rows import SetTable, kept_parts
+from capstan.recovery.select import RestoreRequest, Selector, make_selector, resolve_set
+from capstan.recovery.selection import Selection
+from capstan.recovery.target import RecoveryTarget
+
+_TICK = 0.5  # seconds between two looks at the counters
+_TOLD = 1000  # problems that become events one by one; the result has more, and the counts are exact
+
+TargetFactory = Callable[[RestoreRequest], RecoveryTarget]
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A request, looked up and planned. `libraries`: where each cartridge that is in a library is."""
+
+    backup_set: BackupSet
+    selector: Selector
+    table: SetTable
+    selection: Selection
+    plan: RestorePlan
+    libraries: dict[str, str]
+
+    @property
+    def files(self) -> int:
+        return self.backup_set.files if self.selector.everything else self.selection.files
+
+    @property
+    def content_bytes(self) -> int:
+        return self.backup_set.bytes if self.selector.everything else self.selection.content_bytes
+
+
+class Phases:
+    """Tells a job's phases in their order, from the event loop and from threads."""
+
+    def __init__(self, context: JobContext) -> None:
+        self._context = context
+        self._loop = asyncio.get_running_loop()
+        self._reached: set[RestorePhase] = set()
+        self._queue: asyncio.Queue[RestorePhase] = asyncio.Queue()
+
+    async def enter(self, phase: RestorePhase, **data: Any) -> None:
+        """`phase` begins. LOAD and READ come again for each further cartridge."""
+        await self.catch_up()
+        self._reached.add(phase)
+        await self._context.phase(phase, **data)
+
+    def begin(self, phase: RestorePhase) -> None:
+        """From any thread."""
+        self._loop.call_soon_threadsafe(self._queue.put_nowait, phase)
+
+    async def catch_up(self) -> None:
+        """Tell what threads have begun meanwhile."""
+        with suppress(asyncio.QueueEmpty):
+            while True:
+                phase = self._queue.get_nowait()
+                self._reached.add(phase)
+                await self._context.phase(phase)
+
+    async def complete(self) -> None:
+        """Pass through every phase that had nothing to do, but the last."""
+        await self.catch_up()
+        for phase in RestorePhase:
+            if phase not in self._reached and phase is not RestorePhase.NOTIFY:
+                await self.enter(phase)
+
+
+async def prepare(
+    catalog: Catalog, store: FileIndexStore, reference: str, selector: Selector, library: str = ""
+) -> Prepared:
+    """Find the set, read its tables, and plan. NotFound when nothing is selected."""
+    async with catalog.snapshot() as repositories:
+        backup_set = await resolve_set(repositories, reference)
+        commits = await repositories.backups.list_commits(set_id=backup_set.id)
+        libraries = await _libraries(repositories, backup_set, library)
+
+    def plan() -> tuple[SetTable, Selection, RestorePlan]:
+        table = SetTable(kept_parts(store, backup_set.id, commits))
+        selection = Selection(table, selector)
+        return table, selection, selection.plan()
+
+    table, selection, planned = await asyncio.to_thread(plan)
+    if not selector.everything and not selection.files and not planned.frames.count:
+        wanted = " ".join(display_path(path) for path in selector.paths) or " ".join(selector.patterns)
+        raise NotFound(what=f"file in set {backup_set.id}", name=wanted)
+    return Prepared(backup_set, selector, table, selection, planned, libraries)
+
+
+async def _libraries(catalog: Repositories, backup_set: BackupSet, library: str) -> dict[str, str]:
+    found = {}
+    for barcode in backup_set.cartridges:
+        cartridge = await catalog.media.find(barcode)
+        if cartridge is not None and (cartridge.library or library):
+            found[barcode] = cartridge.library or library
+    return found
+
+
+@asynccontextmanager
+async def ticking(tick: Callable[[], Any]) -> AsyncIterator[None]:
+    """Call `tick` twice a second while the block runs."""
+
+    async def loop() -> None:
+        while True:
+            await asyncio.sleep(_TICK)
+            await tick()
+
+    task = asyncio.create_task(loop())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+class RestoreEngine:
+    """One for a process; `run` may be called for several jobs at once."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        manager: TapeManager,
+        store: FileIndexStore,
+        clock: Clock,
+        open_target: TargetFactory,
+    ) -> None:
+        self._catalog = catalog
+        self._manager = manager
+        self._store = store
+        self._clock = clock
+        self._open_target = open_target
+
+    async def plan(self, request: RestoreRequest) -> dict[str, Any]:
+        """What `run` would do: set, files, bytes, cartridges, what is missing, what is read. Touches no drive."""
+        prepared = await self._prepare(request)
+        return {
+            "set_id": prepared.backup_set.id,
+            "files": prepared.files,
+            "bytes": prepared.content_bytes,
+            **prepared.plan.as_dict(),
+            "missing": prepared.plan.missing(prepared.libraries),
+        }
+
+    async def run(self, request: RestoreRequest, context: JobContext) -> dict[str, Any]:
+        """Restore and return the result object of the command line.
+
+        Raises VerificationFailed (or CartridgeMissing, when nothing else is wrong) after all else was restored, with
+        the result in its attribute `result`; JobCancelled; and what ended the restore as a whole.
+        """
+        began = self._clock.monotonic()
+        phases = Phases(context)
+        await phases.enter(RestorePhase.SEARCH)
+        prepared = await self._prepare(request)
+        await phases.enter(RestorePhase.SELECT, files=prepared.files, bytes=prepared.content_bytes)
+        await phases.enter(RestorePhase.CREATE)
+        report = RecoveryReport()
+        target = await asyncio.to_thread(self._open_target, request)
+        try:
+            await self._read(prepared, target, report, phases, context, began)
+            for warning in await asyncio.to_thread(target.finish):
+                report.warn(warning.code, warning.path, warning.detail)
+        finally:
+            await asyncio.to_thread(target.close)
+        for path in sorted(prepared.selector.unmatched):
+            report.error("not-found", path, "it is not in this set")
+        await phases.complete()
+        await phases.enter(RestorePhase.NOTIFY)
+        await tell(report, context)
+        result = {
+            "set_id": prepared.backup_set.id,
+            "name": prepared.backup_set.name,
+            **counts(report),
+            "seconds": round(self._clock.monotonic() - began, 3),
+        }
+        raise_if_unsound(report, result)
+        return result
+
+    async def _prepare(self, request: RestoreRequest) -> Prepared:
+        selector = make_selector(request.paths, request.patterns)
+        return await prepare(self._catalog, self._store, request.reference, selector, request.library)
+
+    async def _read(
+        self,
+        prepared: Prepared,
+        target: RecoveryTarget,
+        report: RecoveryReport,
+        phases: Phases,
+        context: JobContext,
+        began: float,
+    ) -> None:
+        reading = SetReading(
+            prepared.table,
+            prepared.selection,
+            prepared.plan,
+            codec=prepared.backup_set.codec.partition(":")[0],
+            target=target,
+            report=report,
+            context=context,
+            on_step=phases.begin,
+        )
+
+        async def tick() -> None:
+            await phases.catch_up()
+            seconds = max(self._clock.monotonic() - began, 1e-6)
+            await context.progress(**progress(report, prepared.plan, seconds))
+
+        reading.start()
+        try:
+            async with ticking(tick):
+                await visit_cartridges(
+                    reading,
+                    prepared.plan,
+                    manager=self._manager,
+                    libraries=prepared.libraries,
+                    report=report,
+                    context=context,
+                    enter=phases.enter,
+                )
+                await reading.finish()
+        finally:
+            await reading.close()
+
+
+def progress(report: RecoveryReport, plan: RestorePlan, seconds: float) -> dict[str, Any]:
+    """The counters of a running restore or verification."""
+    total, done = plan.bytes_to_read, report.bytes_read
+    rate = done / seconds
+    return {
+        "files": report.files,
+        "bytes": report.content_bytes,
+        "bytes_read_from_tape": done,
+        "total_bytes": total,
+        "rate": round(rate),
+        "current": display_path(report.current),
+        "seconds_left": round((total - done) / rate) if rate and total > done else None,
+    }
+
+
+def counts(report: RecoveryReport) -> dict[str, Any]:
+    """The part of a result that says what was done and what is wrong."""
+    return {
+        "files": report.files,
+        "bytes": report.content_bytes,
+        "verified_files": report.verified_files,
+        "skipped": report.skipped,
+        "bytes_read_from_tape": report.bytes_read,
+        "locates": report.locates,
+        "errors": report.error_count,
+        "warnings": report.warning_count,
+        "missing_cartridges": list(report.missing),
+        "problems": [problem.as_dict() for problem in report.problems[:_TOLD]],
+        "damage": [trouble.as_dict() for trouble in report.damage[:_TOLD]],
+    }
+
+
+async def tell(report: RecoveryReport, context: JobContext) -> None:
+    """Make events of what went wrong."""
+    for problem in [*report.problems[:_TOLD], *report.warnings[:_TOLD]]:
+        place = f"{problem.trouble.barcode}, block {problem.trouble.block}: " if problem.trouble else ""
+        await context.warning(problem.code, path=problem.path, detail=place + problem.what)
+    for trouble in report.damage[:_TOLD]:
+        await context.warning("damage", detail=f"{trouble.barcode}, block {trouble.block}: {trouble.what}")
+
+
+def raise_if_unsound(report: RecoveryReport, result: dict[str, Any]) -> None:
+    """Raise what a result that is not whole ends with; `result` goes along."""
+    if report.sound:
+        return
+    error: CapstanError
+    if report.missing and not report.damage and all(problem.code == "missing" for problem in report.problems):
+        error = CartridgeMissing(barcodes=", ".join(report.missing), files=report.error_count)
+    else:
+        error = VerificationFailed(count=report.error_count, first=report.first())
+    error.result = result
+    raise error
