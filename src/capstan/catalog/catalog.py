@@ -105,6 +105,10 @@ class BackupRepository(Protocol):
         is idempotent."""
         ...
 
+    async def remove_commits(self, cartridge: str) -> None:
+        """Forget every commit point and segment on this cartridge (uuid); the sets stay."""
+        ...
+
     async def list_commits(self, *, set_id: str | None = None, cartridge: str | None = None) -> Sequence[Commit]:
         """In order of set number and sequence; `cartridge` is a uuid. Segments are filled in."""
         ...
@@ -129,10 +133,14 @@ class EventRepository(Protocol):
 class Repositories(Protocol):
     """What one transaction or snapshot gives access to."""
 
-    jobs: JobRepository
-    media: MediaRepository
-    backups: BackupRepository
-    events: EventRepository
+    @property
+    def jobs(self) -> JobRepository: ...
+    @property
+    def media(self) -> MediaRepository: ...
+    @property
+    def backups(self) -> BackupRepository: ...
+    @property
+    def events(self) -> EventRepository: ...
 
     async def get_setting(self, key: str) -> str | None: ...
     async def put_setting(self, key: str, value: str) -> None: ...
