@@ -1,0 +1,227 @@
+"""Proves that what is on tape can be restored: a whole set, or everything on one cartridge.
+
+A set is read like a restore into nothing. A cartridge is verified by its own INDEXes, so that it needs no catalog;
+where an INDEX cannot be read, what the catalog kept of it takes its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from capstan.catalog.catalog import Catalog
+from capstan.clock import Clock
+from capstan.core.backup import Commit
+from capstan.core.ids import new_uuid
+from capstan.core.job import RestorePhase
+from capstan.errors import CapstanError, WrongCartridge
+from capstan.fileindex.store import FileIndexStore
+from capstan.jobs.runner import JobContext
+from capstan.media.manager import MountedCartridge, Purpose, TapeManager
+from capstan.recovery.engine import Phases, counts, prepare, progress, raise_if_unsound, tell, ticking
+from capstan.recovery.inspection import Inspection, check_headers, inspect_cartridge
+from capstan.recovery.reading import SetReading, visit_cartridges
+from capstan.recovery.report import RecoveryReport, Trouble
+from capstan.recovery.rows import Part, SetTable, kept_parts
+from capstan.recovery.select import make_selector
+from capstan.recovery.selection import Selection
+from capstan.tape.drive import TapeDrive
+
+
+class VerifyEngine:
+    """One for a process; both ways may run for several jobs at once."""
+
+    def __init__(
+        self, *, catalog: Catalog, manager: TapeManager, store: FileIndexStore, clock: Clock, spool: Path
+    ) -> None:
+        self._catalog = catalog
+        self._manager = manager
+        self._store = store
+        self._clock = clock
+        self._spool = spool
+
+    async def run_set(self, reference: str, context: JobContext, *, library: str = "") -> dict[str, Any]:
+        """Read every byte of a set and compare every file's digest, every record's CRC and every segment's SHA-256.
+
+        Raises VerificationFailed or CartridgeMissing at the end, with the result in `result`.
+        """
+        began = self._clock.monotonic()
+        phases = Phases(context)
+        await phases.enter(RestorePhase.SEARCH)
+        prepared = await prepare(self._catalog, self._store, reference, make_selector(), library)
+        await phases.enter(RestorePhase.SELECT, files=prepared.files, bytes=prepared.content_bytes)
+        report = RecoveryReport()
+        reading = SetReading(
+            prepared.table,
+            prepared.selection,
+            prepared.plan,
+            codec=prepared.backup_set.codec.partition(":")[0],
+            target=None,
+            report=report,
+            context=context,
+            digests=True,
+            on_step=phases.begin,
+        )
+
+        async def tick() -> None:
+            await phases.catch_up()
+            seconds = max(self._clock.monotonic() - began, 1e-6)
+            await context.progress(**progress(report, prepared.plan, seconds))
+
+        reading.start()
+        try:
+            async with ticking(tick):
+                await visit_cartridges(
+                    reading,
+                    prepared.plan,
+                    manager=self._manager,
+                    libraries=prepared.libraries,
+                    report=report,
+                    context=context,
+                    enter=phases.enter,
+                )
+                await reading.finish()
+        finally:
+            await reading.close()
+        await phases.catch_up()
+        await phases.enter(RestorePhase.NOTIFY)
+        for barcode in sorted({trouble.barcode for trouble in report.damage}):
+            await self._record(barcode, [trouble for trouble in report.damage if trouble.barcode == barcode])
+        result = {
+            "set_id": prepared.backup_set.id,
+            "name": prepared.backup_set.name,
+            "cartridges": prepared.plan.barcodes,
+        }
+        return await self._finish(report, result, context, began)
+
+    async def run_cartridge(self, barcode: str, context: JobContext, *, library: str = "") -> dict[str, Any]:
+        """Verify label, headers, INDEXes and their chains, every record, every segment, and every file that lies
+        wholly on this cartridge; the outcome is kept with the cartridge.
+
+        Raises VerificationFailed at the end, with the result in `result`.
+        """
+        began = self._clock.monotonic()
+        async with self._catalog.snapshot() as catalog:
+            known = await catalog.media.get(barcode)
+            commits = await catalog.backups.list_commits(cartridge=known.uuid) if known.uuid else []
+        report = RecoveryReport()
+        spool = self._spool / f"verify-{new_uuid()}"
+        sets: list[dict[str, Any]] = []
+        try:
+            await context.phase(RestorePhase.LOAD, cartridge=barcode)
+            async with self._manager.mount(
+                known.library or library, barcode=barcode, purpose=Purpose.READ, context=context
+            ) as mounted:
+                await context.phase(RestorePhase.READ, cartridge=barcode)
+                inspection = await mounted.lane.run(_inspect, barcode, spool)
+                report.damage += inspection.troubles
+                _compare(inspection, known.uuid, commits, report)
+                for set_id, codec, parts in self._sets(inspection, commits):
+                    sets.append(await self._verify_part(mounted, set_id, codec, parts, report, context))
+        finally:
+            await asyncio.to_thread(shutil.rmtree, spool, ignore_errors=True)
+        await self._record(barcode, report.damage)
+        await context.phase(RestorePhase.NOTIFY)
+        result = {"barcode": barcode, "sets": sets, "unchecked_files": report.unchecked}
+        return await self._finish(report, result, context, began)
+
+    def _sets(self, inspection: Inspection, commits: Sequence[Commit]) -> list[tuple[str, str, list[Part]]]:
+        """Set by set in the order of the tape: id, codec, and the parts that lie on this cartridge."""
+        parts: dict[str, list[Part]] = {}
+        codecs: dict[str, str] = {}
+        for index in inspection.indexes:
+            set_id = index.manifest.backup_set.id
+            codecs[set_id] = index.header.codec or ""
+            part = Part(index.manifest.sequence, index.files, index.frames, index.records, index.manifest.segments)
+            parts.setdefault(set_id, []).append(part)
+        read = {index.header_sha256 for index in inspection.indexes}
+        for commit in commits:
+            if commit.header_sha256 not in read and commit.set_id in codecs:
+                parts[commit.set_id] += kept_parts(self._store, commit.set_id, [commit])
+        return [(set_id, codecs[set_id], found) for set_id, found in parts.items()]
+
+    async def _verify_part(
+        self,
+        mounted: MountedCartridge,
+        set_id: str,
+        codec: str,
+        parts: list[Part],
+        report: RecoveryReport,
+        context: JobContext,
+    ) -> dict[str, Any]:
+        before = replace(report)
+        table = await asyncio.to_thread(SetTable, parts)
+        selection = Selection(table, make_selector())
+        plan = await asyncio.to_thread(selection.plan)
+        reading = SetReading(
+            table,
+            selection,
+            plan,
+            codec=codec,
+            target=None,
+            report=report,
+            context=context,
+            digests=True,
+            partial=True,
+        )
+        began = self._clock.monotonic()
+
+        async def tick() -> None:
+            await context.progress(**progress(report, plan, max(self._clock.monotonic() - began, 1e-6)))
+
+        reading.start()
+        try:
+            async with ticking(tick):
+                for visit in plan.visits:
+                    await reading.read(mounted, visit)
+                await reading.finish()
+        finally:
+            await reading.close()
+        return {
+            "set_id": set_id,
+            "verified_files": report.verified_files - before.verified_files,
+            "unchecked_files": report.unchecked - before.unchecked,
+            "errors": report.error_count - before.error_count,
+        }
+
+    async def _record(self, barcode: str, damage: Sequence[Trouble]) -> None:
+        async with self._catalog.transaction() as catalog:
+            cartridge = await catalog.media.find(barcode)
+            if cartridge is not None:
+                result = f"damaged: block {damage[0].block}: {damage[0].what}" if damage else "good"
+                await catalog.media.save(replace(cartridge, verified_at=self._clock.now(), verify_result=result))
+
+    async def _finish(
+        self, report: RecoveryReport, result: dict[str, Any], context: JobContext, began: float
+    ) -> dict[str, Any]:
+        await tell(report, context)
+        result = {**result, **counts(report), "seconds": round(self._clock.monotonic() - began, 3)}
+        raise_if_unsound(report, result)
+        return result
+
+
+def _inspect(drive: TapeDrive, barcode: str, spool: Path) -> Inspection:
+    inspection = inspect_cartridge(drive, barcode, spool)
+    if inspection.label is not None and inspection.label.barcode == barcode:
+        check_headers(drive, inspection)
+    return inspection
+
+
+def _compare(inspection: Inspection, uuid: str, commits: Sequence[Commit], report: RecoveryReport) -> None:
+    """Report where the tape is not what the catalog says. Raises WrongCartridge for another label."""
+    barcode, label = inspection.barcode, inspection.label
+    if label is None or label.barcode != barcode:
+        report.spoil(Trouble(barcode, 0, inspection.reason))
+        return
+    if uuid and label.uuid != uuid:
+        error: CapstanError = WrongCartridge(barcode=barcode, label=label.uuid, expected=uuid)
+        raise error
+    read = {index.header_sha256 for index in inspection.indexes}
+    named = {trouble.block for trouble in report.damage}
+    for commit in commits:
+        if commit.header_sha256 not in read and commit.block not in named:
+            report.spoil(Trouble(barcode, commit.block, "the INDEX that the catalog knows is not there"))
