@@ -19,7 +19,7 @@ from capstan.core.files import display_path
 from capstan.core.job import RestorePhase
 from capstan.errors import CapstanError, CartridgeMissing, NotFound, VerificationFailed
 from capstan.fileindex.store import FileIndexStore
-from capstan.jobs.runner import JobContext
+from capstan.jobs.context import JobContext
 from capstan.media.manager import TapeManager
 from capstan.recovery.plan import RestorePlan
 from capstan.recovery.reading import SetReading, visit_cartridges
@@ -190,7 +190,6 @@ class RestoreEngine:
         for path in sorted(prepared.selector.unmatched):
             report.error("not-found", path, "it is not in this set")
         await phases.complete()
-        await phases.enter(RestorePhase.NOTIFY)
         await tell(report, context)
         result = {
             "set_id": prepared.backup_set.id,

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from capstan.core.job import RestorePhase
 from capstan.errors import CartridgeMissing, DeviceError, FormatError, JobCancelled, TransportError
-from capstan.jobs.runner import JobContext
+from capstan.jobs.context import JobContext
 from capstan.media.manager import MountedCartridge, Purpose, TapeManager
 from capstan.recovery.assemble import MemberAssembler
 from capstan.recovery.plan import CartridgeVisit, RestorePlan

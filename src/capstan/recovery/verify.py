@@ -20,7 +20,7 @@ from capstan.core.ids import new_uuid
 from capstan.core.job import RestorePhase
 from capstan.errors import CapstanError, WrongCartridge
 from capstan.fileindex.store import FileIndexStore
-from capstan.jobs.runner import JobContext
+from capstan.jobs.context import JobContext
 from capstan.media.manager import MountedCartridge, Purpose, TapeManager
 from capstan.recovery.engine import Phases, counts, prepare, progress, raise_if_unsound, tell, ticking
 from capstan.recovery.inspection import Inspection, check_headers, inspect_cartridge
@@ -88,7 +88,6 @@ class VerifyEngine:
         finally:
             await reading.close()
         await phases.catch_up()
-        await phases.enter(RestorePhase.NOTIFY)
         for barcode in sorted({trouble.barcode for trouble in report.damage}):
             await self._record(barcode, [trouble for trouble in report.damage if trouble.barcode == barcode])
         result = {
@@ -125,7 +124,6 @@ class VerifyEngine:
         finally:
             await asyncio.to_thread(shutil.rmtree, spool, ignore_errors=True)
         await self._record(barcode, report.damage)
-        await context.phase(RestorePhase.NOTIFY)
         result = {"barcode": barcode, "sets": sets, "unchecked_files": report.unchecked}
         return await self._finish(report, result, context, began)
 

@@ -1,0 +1,258 @@
+"""Recreates what the catalog knew of a library from its cartridges alone.
+
+Every cartridge is read first, and the catalog changed after, so that a rebuild that is broken off while it reads has
+changed nothing. What lies on cartridges that are elsewhere, or that cannot be read at all, stays as the catalog has it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from capstan.catalog.catalog import Catalog, Repositories
+from capstan.clock import Clock
+from capstan.core.backup import Commit
+from capstan.core.ids import new_uuid
+from capstan.core.media import Cartridge, CartridgeState, Pool
+from capstan.errors import CartridgeMissing, DeviceError, FormatError, TransportError
+from capstan.fileindex.store import FileIndexStore, IndexPart
+from capstan.format.index_reader import ReadIndex
+from capstan.format.manifest import CommitLink
+from capstan.jobs.context import JobContext
+from capstan.media.ledger import Ledger, settle
+from capstan.media.manager import Purpose, TapeManager
+from capstan.recovery.inspection import Inspection, inspect_cartridge
+
+
+@dataclass(slots=True)
+class _Affected:
+    """Sets that have, or had, something on the cartridges that were read, and every INDEX that is heard of."""
+
+    links: dict[str, dict[int, CommitLink]] = field(default_factory=dict)
+
+    def add(self, set_id: str, links: Iterable[CommitLink]) -> None:
+        known = self.links.setdefault(set_id, {})
+        for link in links:
+            known[link.sequence] = link
+
+
+class RebuildEngine:
+    """One for a process. `is_virtual` tells of a library's name whether its blank cartridges may be written to: those
+    of a real library may be anybody's, and wait for a word of the operator."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        manager: TapeManager,
+        ledger: Ledger,
+        store: FileIndexStore,
+        clock: Clock,
+        spool: Path,
+        is_virtual: Callable[[str], bool],
+    ) -> None:
+        self._catalog = catalog
+        self._manager = manager
+        self._ledger = ledger
+        self._store = store
+        self._clock = clock
+        self._spool = spool
+        self._is_virtual = is_virtual
+
+    async def run(self, library: str, context: JobContext) -> dict[str, Any]:
+        """Read every cartridge of `library` and enter what is on it; return the result object of the command line.
+
+        A cartridge that is blank, not ours, or cannot be read becomes a warning, and the rest goes on.
+        """
+        began = self._clock.monotonic()
+        spool = self._spool / f"rebuild-{new_uuid()}"
+        await context.phase("inventory")
+        await self._manager.inventory(library)
+        async with self._catalog.snapshot() as catalog:
+            cartridges = [item for item in await catalog.media.list(library=library) if item.place]
+        inspections: list[Inspection] = []
+        try:
+            for done, cartridge in enumerate(cartridges):
+                context.check_cancelled()
+                await context.progress(cartridges=done, total_cartridges=len(cartridges), current=cartridge.barcode)
+                if cartridge.state is not CartridgeState.CLEANING:
+                    inspections.append(await self._inspect(library, cartridge, spool, context))
+            await context.phase("record-set")
+            affected = await self._forget(inspections)
+            await self._enter(inspections, affected)
+            sets = await self._settle(affected)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, spool, ignore_errors=True)
+        return {
+            "library": library,
+            "cartridges": len(inspections),
+            "sets": sum(sets.values()),
+            **{state: sets[state] for state in ("complete", "incomplete", "partial")},
+            "foreign": [item.barcode for item in inspections if item.state is CartridgeState.FOREIGN],
+            "suspect": [item.barcode for item in inspections if item.state is CartridgeState.SUSPECT],
+            "warnings": context.job.warning_count,
+            "seconds": round(self._clock.monotonic() - began, 3),
+        }
+
+    async def _inspect(self, library: str, cartridge: Cartridge, spool: Path, context: JobContext) -> Inspection:
+        barcode = cartridge.barcode
+        await context.phase("load", cartridge=barcode)
+        try:
+            async with self._manager.mount(
+                library, barcode=barcode, purpose=Purpose.INSPECT, context=context
+            ) as mounted:
+                await context.phase("read", cartridge=barcode)
+                inspection = await mounted.lane.run(inspect_cartridge, barcode, spool)
+        except (CartridgeMissing, DeviceError, FormatError, TransportError) as error:
+            inspection = Inspection(barcode, CartridgeState.SUSPECT, str(error))
+        if inspection.state in (CartridgeState.FOREIGN, CartridgeState.SUSPECT):
+            await context.warning(f"cartridge-{inspection.state}", detail=f"{barcode}: {inspection.reason}")
+        for trouble in inspection.troubles:
+            await context.warning("damaged", detail=f"{barcode}, block {trouble.block}: {trouble.what}")
+        return inspection
+
+    async def _forget(self, inspections: Sequence[Inspection]) -> _Affected:
+        """Drop what the catalog says of the cartridges that could be read, and write down what they are."""
+        affected = _Affected()
+        now = self._clock.now()
+        async with self._catalog.transaction() as catalog:
+            for inspection in inspections:
+                cartridge = await catalog.media.get(inspection.barcode)
+                label = inspection.label if inspection.state is CartridgeState.AVAILABLE else None
+                if inspection.state is not CartridgeState.SUSPECT:
+                    for uuid in {cartridge.uuid, label.uuid if label else ""} - {""}:
+                        await _forget_commits(catalog, uuid, inspection, affected)
+                if label is not None and await catalog.media.find_pool(label.pool) is None:
+                    await catalog.media.add_pool(Pool(label.pool, now))
+                blank_is_scratch = self._is_virtual(cartridge.library) or cartridge.state is CartridgeState.SCRATCH
+                await catalog.media.save(_described(cartridge, inspection, blank_is_scratch=blank_is_scratch))
+        return affected
+
+    async def _enter(self, inspections: Sequence[Inspection], affected: _Affected) -> None:
+        found: dict[str, list[ReadIndex]] = {}
+        for inspection in inspections:
+            for index in inspection.indexes:
+                found.setdefault(index.manifest.backup_set.id, []).append(index)
+        for set_id, indexes in sorted(found.items(), key=lambda item: item[1][0].manifest.backup_set.number):
+            for index in choose_indexes(indexes):
+                part = IndexPart(index.manifest.sequence, index.files, index.frames, index.records)
+                await self._ledger.enter(index.commit(), index.manifest, part, writing=False)
+                affected.add(set_id, index.manifest.commits)
+
+    async def _settle(self, affected: _Affected) -> Counter[str]:
+        """Give every set its state; a set of which nothing is left is forgotten."""
+        states: Counter[str] = Counter()
+        for set_id, links in affected.links.items():
+            async with self._catalog.transaction() as catalog:
+                commits = await catalog.backups.list_commits(set_id=set_id)
+                if commits:
+                    backup_set = await catalog.backups.get(set_id)
+                    settle(backup_set, commits, list(links.values()))
+                    await catalog.backups.save(backup_set)
+                    states[backup_set.state.value] += 1
+                else:
+                    await catalog.backups.remove(set_id)
+            if not commits:
+                await asyncio.to_thread(self._store.remove, set_id)
+        return states
+
+
+def choose_indexes(indexes: Sequence[ReadIndex]) -> list[ReadIndex]:
+    """One INDEX for each sequence of a set, in order.
+
+    There are two only where a drive said that the filemark of the first had failed and it was on the medium all the
+    same; the backup then went on with another cartridge. The newest INDEX names the one that counts.
+    """
+    newest = max(indexes, key=lambda index: (index.manifest.sequence, index.manifest.final, index.manifest.tar_end))
+    named = {link.sequence: link.header_sha256 for link in newest.manifest.commits}
+    named[newest.manifest.sequence] = newest.header_sha256
+    chosen = {
+        index.manifest.sequence: index for index in indexes if named.get(index.manifest.sequence) == index.header_sha256
+    }
+    return [chosen[sequence] for sequence in sorted(chosen)]
+
+
+async def _forget_commits(catalog: Repositories, uuid: str, inspection: Inspection, affected: _Affected) -> None:
+    """Drop the commit points on one cartridge, but those whose INDEX is there and damaged: the catalog's copy of it
+    is then the only one."""
+    damaged = {trouble.block for trouble in inspection.troubles}
+    label = inspection.label
+    commits = await catalog.backups.list_commits(cartridge=uuid)
+    await catalog.backups.remove_commits(uuid)
+    for commit in commits:
+        affected.add(commit.set_id, [_link(commit)])
+        if label is not None and label.uuid == uuid and commit.block in damaged:
+            await catalog.backups.add_commit(commit)
+
+
+def _link(commit: Commit) -> CommitLink:
+    return CommitLink(
+        commit.sequence, commit.cartridge, commit.barcode, commit.tape_file, commit.block, commit.header_sha256
+    )
+
+
+def _described(cartridge: Cartridge, inspection: Inspection, *, blank_is_scratch: bool) -> Cartridge:
+    """The cartridge's row as the tape says it is. One that cannot be read keeps what was known of it."""
+    state, reason = inspection.state, inspection.reason
+    if cartridge.state is CartridgeState.RETIRED:
+        state, reason = cartridge.state, cartridge.reason
+    if inspection.state is CartridgeState.SUSPECT:
+        return replace(cartridge, state=state, reason=reason)
+    label = inspection.label
+    if label is None:
+        if state is CartridgeState.SCRATCH:
+            state, reason = (CartridgeState.SCRATCH if blank_is_scratch else CartridgeState.UNKNOWN), ""
+        fresh = Cartridge(cartridge.barcode, state, cartridge.created_at, reason=reason)
+        label_facts: dict[str, Any] = {}
+    else:
+        if inspection.troubles:
+            state, reason = CartridgeState.SUSPECT, inspection.troubles[0].what
+        elif inspection.full and state is CartridgeState.AVAILABLE:
+            state, reason = CartridgeState.FULL, "the end of the tape was reached"
+        elif cartridge.uuid == label.uuid and cartridge.state in (CartridgeState.FULL, CartridgeState.SUSPECT):
+            state, reason = cartridge.state, cartridge.reason
+        fresh = Cartridge(cartridge.barcode, state, cartridge.created_at, reason=reason)
+        label_facts = _facts(inspection)
+    return replace(
+        fresh,
+        library=cartridge.library,
+        place=cartridge.place,
+        generation=cartridge.generation,
+        capacity_bytes=cartridge.capacity_bytes,
+        loads=cartridge.loads,
+        **label_facts,
+    )
+
+
+def _facts(inspection: Inspection) -> dict[str, Any]:
+    """What the label and the last INDEX say: where the committed part ends."""
+    label = inspection.label
+    assert label is not None
+    facts: dict[str, Any] = {
+        "uuid": label.uuid,
+        "pool": label.pool,
+        "record_bytes": label.record_bytes,
+        "labelled_at": label.labelled_at,
+        "end_block": inspection.label_end,
+        "tape_files": 1,
+    }
+    if inspection.indexes:
+        last = max(inspection.indexes, key=lambda index: index.header.block)
+        facts |= {
+            "end_block": last.end_block,
+            "tape_files": last.header.tape_file + 1,
+            "index_block": last.header.block,
+            "index_sha256": last.header_sha256,
+            "written_at": last.manifest.committed_at,
+            "written_bytes": sum(_written(index) for index in inspection.indexes),
+        }
+    return facts
+
+
+def _written(index: ReadIndex) -> int:
+    return (index.header.payload_bytes or 0) + sum(segment.payload_bytes for segment in index.manifest.segments)
