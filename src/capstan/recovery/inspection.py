@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from capstan.core.backup import Commit
 from capstan.core.media import CartridgeState
 from capstan.errors import Damaged, DeviceError, FormatError, NotCapstanTape
 from capstan.format.header import Kind
@@ -28,6 +29,10 @@ class Inspection:
     indexes: list[ReadIndex] = field(default_factory=list)
     troubles: list[Trouble] = field(default_factory=list)
     full: bool = False
+
+    def is_damaged(self, commit: Commit) -> bool:
+        """Whether the INDEX of `commit` is there and cannot be read."""
+        return any(commit.block <= trouble.block < commit.end_block for trouble in self.troubles)
 
 
 def inspect_cartridge(drive: TapeDrive, barcode: str, spool: Path) -> Inspection:

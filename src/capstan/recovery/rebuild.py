@@ -121,11 +121,14 @@ class RebuildEngine:
         affected = _Affected()
         now = self._clock.now()
         async with self._catalog.transaction() as catalog:
+            uuids: dict[str, set[str]] = {}  # all labels that each barcode ever had
+            for commit in await catalog.backups.list_commits():
+                uuids.setdefault(commit.barcode, set()).add(commit.cartridge)
             for inspection in inspections:
                 cartridge = await catalog.media.get(inspection.barcode)
                 label = inspection.label if inspection.state is CartridgeState.AVAILABLE else None
                 if inspection.state is not CartridgeState.SUSPECT:
-                    for uuid in {cartridge.uuid, label.uuid if label else ""} - {""}:
+                    for uuid in sorted(uuids.get(inspection.barcode, ())):
                         await _forget_commits(catalog, uuid, inspection, affected)
                 if label is not None and await catalog.media.find_pool(label.pool) is None:
                     await catalog.media.add_pool(Pool(label.pool, now))
@@ -180,13 +183,12 @@ def choose_indexes(indexes: Sequence[ReadIndex]) -> list[ReadIndex]:
 async def _forget_commits(catalog: Repositories, uuid: str, inspection: Inspection, affected: _Affected) -> None:
     """Drop the commit points on one cartridge, but those whose INDEX is there and damaged: the catalog's copy of it
     is then the only one."""
-    damaged = {trouble.block for trouble in inspection.troubles}
     label = inspection.label
     commits = await catalog.backups.list_commits(cartridge=uuid)
     await catalog.backups.remove_commits(uuid)
     for commit in commits:
         affected.add(commit.set_id, [_link(commit)])
-        if label is not None and label.uuid == uuid and commit.block in damaged:
+        if label is not None and label.uuid == uuid and inspection.is_damaged(commit):
             await catalog.backups.add_commit(commit)
 
 

@@ -219,7 +219,6 @@ def _compare(inspection: Inspection, uuid: str, commits: Sequence[Commit], repor
         error: CapstanError = WrongCartridge(barcode=barcode, label=label.uuid, expected=uuid)
         raise error
     read = {index.header_sha256 for index in inspection.indexes}
-    named = {trouble.block for trouble in report.damage}
     for commit in commits:
-        if commit.header_sha256 not in read and commit.block not in named:
+        if commit.header_sha256 not in read and not inspection.is_damaged(commit):
             report.spoil(Trouble(barcode, commit.block, "the INDEX that the catalog knows is not there"))
