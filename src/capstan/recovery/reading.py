@@ -21,6 +21,8 @@ from capstan.recovery.selection import Selection
 from capstan.recovery.stream import FrameReader, FrameStream
 from capstan.recovery.target import RecoveryTarget
 
+_ATTEMPTS = 2  # mounts of one cartridge when the drive fails
+
 
 class SetReading:
     """Reads one selection of one set. Use `start`, then `read` or `lose` for each visit of the plan, then `finish`.
@@ -94,25 +96,32 @@ async def visit_cartridges(
     context: JobContext,
     enter: Callable[..., Awaitable[None]],
 ) -> None:
-    """Mount and read each cartridge of the plan; one that is missing or fails is reported and costs only its files.
+    """Mount and read each cartridge of the plan; one that is missing, or fails twice, is reported and costs only its
+    files.
 
     `libraries` says in which library a barcode is. `enter` is told of the phases LOAD and READ.
     """
     for visit in plan.visits:
-        if context.cancelled.is_set():
-            raise JobCancelled(job=context.job_id)
-        library = libraries.get(visit.barcode)
-        await enter(RestorePhase.LOAD, cartridge=visit.barcode)
-        try:
-            if library is None:
-                raise CartridgeMissing(barcodes=visit.barcode)
-            async with manager.mount(library, barcode=visit.barcode, purpose=Purpose.READ, context=context) as mounted:
-                if mounted.cartridge.uuid != visit.cartridge:
-                    raise CartridgeMissing(barcodes=f"{visit.barcode} (it was labelled anew)")
-                await enter(RestorePhase.READ, cartridge=visit.barcode)
-                await reading.read(mounted, visit)
-        except (CartridgeMissing, FormatError, DeviceError, TransportError) as error:
-            if visit.barcode not in report.missing:
-                report.missing.append(visit.barcode)
-            await context.warning(error.code, detail=str(error))
-            await reading.lose(visit, str(error))
+        for attempt in range(1, _ATTEMPTS + 1):
+            context.check_cancelled()
+            try:
+                await enter(RestorePhase.LOAD, cartridge=visit.barcode)
+                library = libraries.get(visit.barcode)
+                if library is None:
+                    raise CartridgeMissing(barcodes=visit.barcode)
+                async with manager.mount(
+                    library, barcode=visit.barcode, purpose=Purpose.READ, context=context
+                ) as mounted:
+                    if mounted.cartridge.uuid != visit.cartridge:
+                        raise CartridgeMissing(barcodes=f"{visit.barcode} (it was labelled anew)")
+                    await enter(RestorePhase.READ, cartridge=visit.barcode)
+                    await reading.read(mounted, visit)
+                break
+            except (CartridgeMissing, FormatError, DeviceError, TransportError) as error:
+                await context.warning(error.code, detail=str(error))
+                if attempt < _ATTEMPTS and isinstance(error, DeviceError | TransportError):
+                    continue  # another mount may get another drive
+                if visit.barcode not in report.missing:
+                    report.missing.append(visit.barcode)
+                await reading.lose(visit, str(error))
+                break

@@ -9,6 +9,8 @@ from capstan.core.files import display_path
 
 _KEPT = 10_000  # problems that are kept one by one; all are counted
 
+_RECENT = 64  # of the damaged places; a drive that reads again meets these
+
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
@@ -76,8 +78,8 @@ class RecoveryReport:
             self.warnings.append(Problem(code, path, what))
 
     def spoil(self, trouble: Trouble) -> None:
-        """A place on tape that is damaged."""
-        if len(self.damage) < _KEPT:
+        """A place on tape that is damaged; naming it again changes nothing."""
+        if len(self.damage) < _KEPT and trouble not in self.damage[-_RECENT:]:
             self.damage.append(trouble)
 
     @property

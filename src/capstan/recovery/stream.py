@@ -137,15 +137,17 @@ class FrameReader:
         self._next = next(self._frames, None)
 
     def read(self, drive: TapeDrive, visit: CartridgeVisit) -> bool:
-        """Read `visit`; runs on the drive's thread, and blocks while the stream is full.
+        """Read what is left of `visit`; runs on the drive's thread, and blocks while the stream is full.
 
         False when it ended early, because it was cancelled or nobody takes frames any more. Raises what the drive
-        raises when it fails altogether: then `lose` gives up the rest of the visit.
+        raises when it fails altogether: then it may be called again, for another drive, or `lose` gives up the rest.
         """
         reader = SegmentReader(drive, barcode=visit.barcode)
         locates, bytes_read = self._report.locates, self._report.bytes_read
         for run in visit.runs:
-            for record in self._read_run(reader, run):
+            if self._next is None or self._next[0] > run.last_frame:
+                continue  # it was read before the drive failed
+            for record in self._read_run(reader, run, self._next):
                 self._report.locates = locates + reader.locates
                 self._report.bytes_read = bytes_read + reader.bytes_read
                 if record.trouble:
@@ -162,13 +164,17 @@ class FrameReader:
                 block = _first_block(run, place)
                 self._put(run, place, None, Trouble(visit.barcode, block, what, missing=True))
 
-    def _read_run(self, reader: SegmentReader, run: Run) -> Iterator[Record]:
+    def _read_run(self, reader: SegmentReader, run: Run, begin_at: tuple[int, FramePlace]) -> Iterator[Record]:
+        """Read a run from the frame `begin_at`, which is its first one unless a drive failed in the middle of it."""
         segment = run.segment
         size = segment.record_bytes
         pieces: list[memoryview] = []
         trouble: Trouble | None = None
-        digest = _Digest(run) if self._digests and _is_whole(run) else None
-        for record in reader.read(segment, run.first_record, run.last_record, self._table.crcs(segment)):
+        first = run.first_record
+        if begin_at[0] > run.first_frame:
+            first = begin_at[1].payload_offset // size
+        digest = _Digest(run) if self._digests and first == 0 and run.last_record == segment.records - 1 else None
+        for record in reader.read(segment, first, run.last_record, self._table.crcs(segment)):
             yield record
             if record.number < 0:
                 continue
@@ -214,10 +220,6 @@ class _Digest:
     def differs(self) -> bool:
         """Never for a segment with a bad record: that has been named already."""
         return not self._broken and self._sha256.hexdigest() != self._expected
-
-
-def _is_whole(run: Run) -> bool:
-    return run.first_record == 0 and run.last_record == run.segment.records - 1
 
 
 def _first_block(run: Run, place: FramePlace) -> int:

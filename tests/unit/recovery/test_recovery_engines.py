@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from pytest import MonkeyPatch
 from written_home import WrittenHome
-from written_set import Member, member
+from written_set import Member, MemoryTarget, member
 
 from capstan.core.backup import SetState
+from capstan.core.files import FileEntry
 from capstan.core.media import CartridgeState
-from capstan.errors import CapstanError, CartridgeMissing, NotFound, VerificationFailed
+from capstan.errors import (
+    CapstanError,
+    CartridgeMissing,
+    HardwareError,
+    JobCancelled,
+    NotFound,
+    VerificationFailed,
+)
+from capstan.recovery.target import Placement
+from capstan.tape.drive import BlockRead
+from capstan.testing.memory_drive import MemoryTapeDrive
 
 
 def tree(count: int, seed: int = 0) -> list[Member]:
@@ -24,19 +37,17 @@ def tree(count: int, seed: int = 0) -> list[Member]:
     ]
 
 
-def with_home(
-    test: Callable[[WrittenHome], Awaitable[None]],
-) -> Callable[[Path], None]:
+def with_home(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     """Run an asynchronous test with a home that has three labelled cartridges."""
 
-    def run(tmp_path: Path) -> None:
+    def run(tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
         async def body() -> None:
             home = WrittenHome(tmp_path)
             await home.open()
             for barcode in ("A1L9", "B2L9", "C3L9"):
                 await home.label(barcode)
             try:
-                await test(home)
+                await (test(home, monkeypatch) if test.__code__.co_argcount == 2 else test(home))
             finally:
                 await home.close()
 
@@ -100,6 +111,72 @@ async def test_a_reused_cartridge_is_not_mistaken_for_the_old_one(home: WrittenH
     await home.label("A1L9")
     assert isinstance(await raised(home.restore(set_id)), CartridgeMissing)
     assert home.target.files == {}
+
+
+def fail_reads(monkeypatch: MonkeyPatch, failing: set[int]) -> None:
+    """The n-th READ of this test fails as if the drive were broken."""
+    reads = 0
+    read_block = MemoryTapeDrive.read_block
+
+    def read(drive: MemoryTapeDrive, into: memoryview) -> BlockRead:
+        nonlocal reads
+        reads += 1
+        if reads in failing:
+            raise HardwareError(device="memory", command="READ", sense="servo")
+        return read_block(drive, into)
+
+    monkeypatch.setattr(MemoryTapeDrive, "read_block", read)
+
+
+@with_home
+async def test_a_drive_that_fails_once_costs_nothing(home: WrittenHome, monkeypatch: MonkeyPatch) -> None:
+    """When a drive fails altogether, wherever that is, the cartridge is mounted again and the restore is whole."""
+    set_id = await home.write("docs", tree(25), ["A1L9", "B2L9"])
+    for failing in range(1, 40, 3):
+        fail_reads(monkeypatch, {failing})
+        result = await home.restore(set_id)
+        monkeypatch.undo()
+        assert home.target.files == home.content(set_id) and result["errors"] == 0
+
+
+@with_home
+async def test_a_drive_that_fails_for_good_costs_only_what_it_had_to_read(
+    home: WrittenHome, monkeypatch: MonkeyPatch
+) -> None:
+    """What was read before is restored, the rest of that cartridge is named as lost, the other cartridges are read."""
+    set_id = await home.write("docs", tree(40), ["A1L9", "B2L9"], codec="none")
+    fail_reads(monkeypatch, {12, 13})
+    error = await raised(home.restore(set_id))
+    assert error.result is not None and error.exit_code != 0
+    lost = {problem["path"].encode() for problem in error.result["problems"]}
+    assert home.target.files == {path: data for path, data in home.content(set_id).items() if path not in lost}
+    assert lost and len(lost) < 25 and error.result["missing_cartridges"] == ["A1L9"]
+    assert home.manager.mounts == ["A1L9", "A1L9", "B2L9"]
+
+
+@with_home
+async def test_a_cancel_ends_the_restore(home: WrittenHome) -> None:
+    """A cancel in the middle raises JobCancelled, leaves whole files only, and no thread behind."""
+    set_id = await home.write("docs", tree(40), ["A1L9", "B2L9"])
+    before = threading.active_count()
+    home.manager.on_mount = lambda: home.running.cancel() if len(home.manager.mounts) == 2 else None
+    assert isinstance(await raised(home.restore(set_id)), JobCancelled)
+    assert home.target.files.items() <= home.content(set_id).items() and not home.target.open
+    home.running.cancelled.clear()
+    assert threading.active_count() <= before + 2  # those of the loop's own pool
+
+
+@with_home
+async def test_a_target_that_breaks_ends_the_restore(home: WrittenHome, monkeypatch: MonkeyPatch) -> None:
+    """An error of the target that is no trouble with one entry ends the restore with that error, and nothing hangs."""
+    set_id = await home.write("docs", tree(40), ["A1L9", "B2L9"])
+
+    def broken(target: MemoryTarget, entry: FileEntry, data: memoryview) -> Placement:
+        raise MemoryError("no more")
+
+    monkeypatch.setattr(MemoryTarget, "whole_file", broken)
+    with pytest.raises(MemoryError):
+        await home.restore(set_id)
 
 
 @with_home

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -80,6 +80,7 @@ class MemoryManager:
     def __init__(self, home: WrittenHome) -> None:
         self._home = home
         self.mounts: list[str] = []
+        self.on_mount: Callable[[], object] = lambda: None
 
     async def inventory(self, library: str) -> None:
         async with self._home.catalog.transaction() as catalog:
@@ -94,6 +95,7 @@ class MemoryManager:
         if barcode not in self._home.tapes:
             raise CartridgeMissing(barcodes=barcode)
         self.mounts.append(barcode)
+        self.on_mount()
         async with self._home.catalog.snapshot() as catalog:
             cartridge = await catalog.media.get(barcode)
         lane = DriveLane(MemoryTapeDrive(self._home.tapes[barcode]), barcode)
@@ -184,7 +186,8 @@ class WrittenHome:
     def context(self) -> JobContext:
         self.events = HeardEvents()
         job = Job("job1", JobKind.RESTORE, JobState.RUNNING, self.clock.now())
-        return JobContext(job, self.events, self.clock)
+        self.running = JobContext(job, self.events, self.clock)
+        return self.running
 
     async def restore(self, reference: str, *paths: bytes) -> dict[str, Any]:
         self.target = MemoryTarget()
