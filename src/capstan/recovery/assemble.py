@@ -73,7 +73,7 @@ class MemberAssembler:
         while self._row is not None and self._row.tar_offset < end:
             row = self._row
             stop = row.tar_offset + row.tar_bytes
-            if stop <= begin or row.tar_bytes == 0 or row.flags & FileFlag.CONTINUES:
+            if stop <= begin or row.tar_bytes == 0 or (row.flags and row.flags & FileFlag.CONTINUES):
                 self._leave(row)
                 continue
             if self._member is None:
@@ -147,7 +147,7 @@ class MemberAssembler:
         if row.entry.type is not FileType.DIRECTORY:
             report.files += 1
         report.content_bytes += content_bytes(row.entry)
-        if row.flags & FileFlag.DAMAGED:
+        if row.flags and row.flags & FileFlag.DAMAGED:
             report.warn("damaged-at-backup", row.entry.path, "its source failed while it was read: zeros fill the rest")
 
     def _place(self, member: _Member) -> Placement:
