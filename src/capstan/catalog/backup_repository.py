@@ -27,9 +27,18 @@ class SqlBackupRepository:
 
     async def next_number(self) -> int:
         highest = await self._session.scalar(select(func.max(SetRow.number))) or 0
-        number = max(highest, int(await get_setting(self._session, _LAST_NUMBER) or 0)) + 1
+        number = max(highest, await self._last_number()) + 1
         await put_setting(self._session, _LAST_NUMBER, str(number))
         return number
+
+    async def remember_numbers(self) -> None:
+        """Take note of the highest number before sets are removed: it may have come from a tape of another home."""
+        highest = await self._session.scalar(select(func.max(SetRow.number))) or 0
+        if highest > await self._last_number():
+            await put_setting(self._session, _LAST_NUMBER, str(highest))
+
+    async def _last_number(self) -> int:
+        return int(await get_setting(self._session, _LAST_NUMBER) or 0)
 
     async def add(self, backup_set: BackupSet) -> None:
         if await self._session.get(SetRow, backup_set.id) is not None:
@@ -79,12 +88,19 @@ class SqlBackupRepository:
         await self._session.flush()
 
     async def remove(self, set_id: str) -> None:
+        await self.remember_numbers()
         await self._session.execute(delete(SegmentRow).where(SegmentRow.set_id == set_id))
         await self._session.execute(delete(CommitRow).where(CommitRow.set_id == set_id))
         await self._session.execute(delete(SetRow).where(SetRow.id == set_id))
 
     async def add_commit(self, commit: Commit) -> None:
         await self._session.merge(CommitRow(**to_columns(commit, CommitRow)))
+        of_this_commit = (
+            SegmentRow.set_id == commit.set_id,
+            SegmentRow.sequence == commit.sequence,
+            SegmentRow.cartridge == commit.cartridge,
+        )
+        await self._session.execute(delete(SegmentRow).where(*of_this_commit))
         for segment in commit.segments:
             columns = to_columns(segment, SegmentRow, sequence=commit.sequence)
             await self._session.merge(SegmentRow(**columns))
@@ -96,7 +112,9 @@ class SqlBackupRepository:
 
     async def list_commits(self, *, set_id: str | None = None, cartridge: str | None = None) -> Sequence[Commit]:
         query = (
-            select(CommitRow).join(SetRow, SetRow.id == CommitRow.set_id).order_by(SetRow.number, CommitRow.sequence)
+            select(CommitRow)
+            .join(SetRow, SetRow.id == CommitRow.set_id)
+            .order_by(SetRow.number, CommitRow.set_id, CommitRow.sequence, CommitRow.cartridge)
         )
         pieces = select(SegmentRow).order_by(SegmentRow.stream, SegmentRow.number)
         if set_id is not None:

@@ -2,7 +2,7 @@
 
 `transaction()` commits when its block ends without an exception, and is durable when it has ended; nobody below the
 edge commits in the middle. `snapshot()` reads a consistent state and never waits for a writer. Both may be used
-while another process writes. The files of sets are not here but in `catalog.file_index`.
+while another process writes. The files of sets are not here but in `fileindex`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class JobRepository(Protocol):
     async def replace(self, job: Job, *, was: JobState) -> None:
         """Write `job` if its state in the catalog is still `was`, else Conflict: nobody runs a job twice.
 
-        `cancel_requested` is not written by it (only `request_cancel` sets it)."""
+        `cancel_requested` is not written by it (only `request_cancel` sets it), except that a job that had ended and
+        runs again begins without a request."""
         ...
 
     async def request_cancel(self, job_id: str) -> Job:
@@ -55,7 +56,10 @@ class MediaRepository(Protocol):
     async def add(self, cartridge: Cartridge) -> None: ...
     async def get(self, barcode: str) -> Cartridge: ...
     async def find(self, barcode: str) -> Cartridge | None: ...
-    async def find_by_uuid(self, uuid: str) -> Cartridge | None: ...
+    async def find_by_uuid(self, uuid: str) -> Cartridge | None:
+        """The cartridge with this label; None for the empty uuid, which all unlabelled ones have."""
+        ...
+
     async def list(
         self, *, library: str | None = None, pool: str | None = None, states: Sequence[CartridgeState] = ()
     ) -> Sequence[Cartridge]:
@@ -71,7 +75,7 @@ class MediaRepository(Protocol):
 
 class BackupRepository(Protocol):
     async def next_number(self) -> int:
-        """The next set number: larger than any in the catalog, also of removed sets of this home."""
+        """The next set number: larger than any that was ever in this catalog, also of sets that were removed."""
         ...
 
     async def add(self, backup_set: BackupSet) -> None: ...

@@ -55,7 +55,10 @@ class SqlMediaRepository:
         return None if row is None else _cartridge(row)
 
     async def find_by_uuid(self, uuid: str) -> Cartridge | None:
-        row = await self._session.scalar(select(CartridgeRow).where(CartridgeRow.uuid == uuid))
+        if not uuid:
+            return None  # all cartridges without a label have it
+        query = select(CartridgeRow).where(CartridgeRow.uuid == uuid).order_by(CartridgeRow.barcode).limit(1)
+        row = await self._session.scalar(query)
         return None if row is None else _cartridge(row)
 
     async def list(

@@ -15,6 +15,7 @@ from capstan.errors import AlreadyExists, Conflict, InvalidValue, NotFound, Refu
 from capstan.models.rows import EventRow, JobRow, SettingRow
 
 _MIN_JOB_PREFIX = 2
+_LIVE = (JobState.CREATED, JobState.RUNNING)
 
 
 class SqlJobRepository:
@@ -35,7 +36,7 @@ class SqlJobRepository:
             return _job(row)
         if len(job_id) < _MIN_JOB_PREFIX:
             raise NotFound(what="job", name=job_id)
-        query = select(JobRow).where(JobRow.id.startswith(job_id, autoescape=True)).limit(2)
+        query = select(JobRow).where(JobRow.id.startswith(job_id.lower(), autoescape=True)).limit(2)
         found = (await self._session.scalars(query)).all()
         if not found:
             raise NotFound(what="job", name=job_id)
@@ -56,6 +57,8 @@ class SqlJobRepository:
     async def replace(self, job: Job, *, was: JobState) -> None:
         columns = to_columns(job, JobRow)
         del columns["id"], columns["cancel_requested"]
+        if was not in _LIVE and job.state in _LIVE:
+            columns["cancel_requested"] = False
         statement = update(JobRow).where(JobRow.id == job.id, JobRow.state == was.value).values(**columns)
         result = cast(CursorResult[Any], await self._session.execute(statement))
         if result.rowcount != 1:
@@ -65,7 +68,11 @@ class SqlJobRepository:
         job = await self.get(job_id)
         if job.ended:
             raise Refused(reason=f"job {job.id} has ended: it is {job.state.value}")
-        await self._session.execute(update(JobRow).where(JobRow.id == job.id).values(cancel_requested=True))
+        live = JobRow.state.in_([state.value for state in _LIVE])
+        statement = update(JobRow).where(JobRow.id == job.id, live).values(cancel_requested=True)
+        result = cast(CursorResult[Any], await self._session.execute(statement))
+        if result.rowcount != 1:
+            raise Refused(reason=f"job {job.id} has ended")
         job.cancel_requested = True
         return job
 

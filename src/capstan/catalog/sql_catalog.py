@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
+import asyncio
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, event, text
+from sqlalchemy import URL, delete, event, text
 from sqlalchemy.exc import DatabaseError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
@@ -18,7 +19,7 @@ from capstan.catalog.backup_repository import SqlBackupRepository
 from capstan.catalog.catalog import Repositories
 from capstan.catalog.media_repository import SqlMediaRepository
 from capstan.catalog.repositories import SqlEventRepository, SqlJobRepository, get_setting, put_setting
-from capstan.errors import HomeDamaged, StorageFailed
+from capstan.errors import HomeDamaged, InUse, StorageFailed
 from capstan.models.rows import CartridgeRow, CommitRow, PoolRow, SegmentRow, SetRow
 
 _BUSY_SECONDS = 60
@@ -45,22 +46,25 @@ class SqlCatalog:
     """Implements `catalog.Catalog` on one SQLite file.
 
     WAL: readers never wait for the writer. synchronous=FULL: a transaction that has ended is on the disk. Writers of
-    all processes take turns: a transaction begins with BEGIN IMMEDIATE and waits up to a minute for the one before it.
+    all processes take turns: a transaction begins with BEGIN IMMEDIATE and waits up to `busy_seconds` for the one
+    before it, then raises InUse.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, busy_seconds: float = _BUSY_SECONDS) -> None:
         self._path = path
+        self._busy_seconds = busy_seconds
         self._engine: AsyncEngine | None = None
 
     async def open(self) -> None:
-        engine = create_async_engine(f"sqlite+aiosqlite:///{self._path}", connect_args={"timeout": _BUSY_SECONDS})
+        url = URL.create("sqlite+aiosqlite", database=str(self._path))  # in text, a `?` in the path would end it
+        engine = create_async_engine(url, connect_args={"timeout": self._busy_seconds})
         _tune(engine)
         try:
             with self._translated():
                 async with engine.connect() as connection:
                     revision = await connection.run_sync(schema.present_revision)
                 if revision != schema.HEAD:
-                    await self._migrate(engine, revision)
+                    await self._migrate(engine)
         except BaseException:
             await engine.dispose()
             raise
@@ -91,6 +95,7 @@ class SqlCatalog:
         with self._translated():
             async with self._session() as session:
                 await session.execute(text("BEGIN IMMEDIATE"))
+                await SqlBackupRepository(session).remember_numbers()
                 for table in (SegmentRow, CommitRow, SetRow, CartridgeRow, PoolRow):
                     await session.execute(delete(table))
                 await session.commit()
@@ -100,16 +105,18 @@ class SqlCatalog:
             raise RuntimeError("the catalog is not open")
         return AsyncSession(self._engine, expire_on_commit=False)
 
-    async def _migrate(self, engine: AsyncEngine, revision: str | None) -> None:
-        """Bring the schema up to date; an older database is copied aside first."""
-        if revision is not None:
-            aside = self._path.with_name(f"{self._path.name}.before-{schema.HEAD}")
-            async with engine.connect() as connection:
-                await connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
-            shutil.copyfile(self._path, aside)
+    async def _migrate(self, engine: AsyncEngine) -> None:
+        """Bring the schema up to date; an older database is copied aside first. All of it happens or nothing."""
         async with engine.connect() as connection:
             await connection.execute(text("BEGIN IMMEDIATE"))
-            await connection.run_sync(schema.upgrade, name=str(self._path))
+            revision = await connection.run_sync(schema.present_revision)
+            if revision == schema.HEAD:
+                return  # another process was faster
+            schema.check_known(revision, name=str(self._path))
+            if revision is not None:
+                aside = self._path.with_name(f"{self._path.name}.before-{schema.HEAD}")
+                await asyncio.to_thread(_copy_aside, self._path, aside)
+            await connection.run_sync(schema.upgrade)
             await connection.commit()
 
     def _translated(self) -> _Translated:
@@ -129,12 +136,33 @@ class _Translated:
         original = error.orig if isinstance(error, DBAPIError) else error
         if isinstance(original, sqlite3.DatabaseError):
             code = getattr(original, "sqlite_errorname", "") or ""
+            if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+                raise InUse(what=f"the catalog {self._path}", pid="unknown") from error
             if code.startswith(("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_PERM")):
                 raise StorageFailed(path=self._path, reason=str(original)) from error
             if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")):
                 raise HomeDamaged(path=self._path, reason=str(original)) from error
         elif isinstance(error, DatabaseError):
             raise HomeDamaged(path=self._path, reason=str(error)) from error
+
+
+def _copy_aside(path: Path, aside: Path) -> None:
+    """Make `aside` a whole and durable copy of the database at `path`, which nobody writes to meanwhile."""
+    temporary = aside.with_name(f"{aside.name}.new")
+    try:
+        temporary.unlink(missing_ok=True)
+        # The write-ahead log belongs to the database: SQLite's own copy has what is still in it.
+        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(temporary)) as target:
+            source.backup(target)
+        temporary.replace(aside)
+        if os.name == "posix":
+            folder = os.open(aside.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    except OSError as error:
+        raise StorageFailed(path=aside, reason=error.strerror or str(error)) from error
 
 
 def _tune(engine: AsyncEngine) -> None:

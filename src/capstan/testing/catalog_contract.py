@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from datetime import UTC, datetime, timedelta
 
@@ -100,6 +101,45 @@ class CatalogContract:
             with pytest.raises(Refused, match="done"):
                 await inside.jobs.request_cancel("ab12cd34")
 
+    async def test_a_job_that_runs_again_begins_without_a_cancel(self, catalog: Catalog) -> None:
+        """What was asked of its first run does not end its second at once."""
+        async with catalog.transaction() as inside:
+            await inside.jobs.add(job(state=JobState.RUNNING))
+            assert (await inside.jobs.request_cancel("ab12cd34")).cancel_requested
+            await inside.jobs.replace(job(state=JobState.CANCELLED), was=JobState.RUNNING)
+            assert await inside.jobs.cancel_requested("ab12cd34")
+            await inside.jobs.replace(job(state=JobState.RUNNING), was=JobState.CANCELLED)
+            assert not await inside.jobs.cancel_requested("ab12cd34")
+
+    async def test_a_transaction_sees_its_own_writes(self, catalog: Catalog) -> None:
+        """What was read before is read anew after it was replaced or removed."""
+        async with catalog.transaction() as inside:
+            await inside.jobs.add(job())
+            assert (await inside.jobs.get("ab12cd34")).state is JobState.CREATED
+            await inside.jobs.replace(job(state=JobState.RUNNING, phase="scan"), was=JobState.CREATED)
+            assert (await inside.jobs.get("ab12cd34")).phase == "scan"
+            await inside.backups.add(backup_set(1))
+            await inside.backups.add_commit(commit(backup_set(1), 1, "c-1", 30))
+            assert len(await inside.backups.list_segments(backup_set(1).id)) == 2
+            await inside.backups.save(backup_set(1, state=SetState.PARTIAL, missing=["CAP001L9"]))
+            assert (await inside.backups.get(backup_set(1).id)).missing == ["CAP001L9"]
+            await inside.backups.remove(backup_set(1).id)
+            assert await inside.backups.find(backup_set(1).id) is None
+            assert not await inside.backups.list_segments(backup_set(1).id)
+
+    async def test_writers_take_turns(self, catalog: Catalog, second: Catalog) -> None:
+        """Two processes that each take a set number ten times never get the same one."""
+
+        async def take(one: Catalog) -> list[int]:
+            numbers = []
+            for _ in range(10):
+                async with one.transaction() as inside:
+                    numbers.append(await inside.backups.next_number())
+            return numbers
+
+        first, other = await asyncio.gather(take(catalog), take(second))
+        assert sorted(first + other) == list(range(1, 21))
+
     async def test_identifiers_may_be_shortened_if_clear(self, catalog: Catalog) -> None:
         """A unique prefix finds, an ambiguous one is an error, a wrong one is not found, a wildcard is no prefix."""
         async with catalog.transaction() as inside:
@@ -111,6 +151,7 @@ class CatalogContract:
             assert (await view.jobs.get("ab9")).id == "ab99cd34"
             with pytest.raises(InvalidValue):
                 await view.jobs.get("ab")
+            assert (await view.jobs.get("AB99")).id == "ab99cd34"
             for wrong in ("zz", "a%", "__"):
                 with pytest.raises(NotFound):
                     await view.jobs.get(wrong)
@@ -144,6 +185,7 @@ class CatalogContract:
             assert [found.barcode for found in await view.media.list(library="l")] == ["CAP001L9", "CAP002L9"]
             assert list(await view.media.list(pool="p", states=[CartridgeState.AVAILABLE])) == [one]
             assert await view.media.find_by_uuid("u-2") == one
+            assert await view.media.find_by_uuid("") is None
             assert (await view.media.get("CAP001L9")).loads == 7
             assert await view.media.find("NONE") is None
             with pytest.raises(NotFound):
@@ -152,12 +194,19 @@ class CatalogContract:
                 await view.media.get_pool("NONE")
 
     async def test_set_numbers_are_never_used_again(self, catalog: Catalog) -> None:
-        """Not even that of a set that was removed."""
+        """Not even that of a set that was removed or cleared, nor of one that came from a tape with its number."""
         async with catalog.transaction() as inside:
             first = await inside.backups.next_number()
             await inside.backups.add(backup_set(first))
             await inside.backups.remove(backup_set(first).id)
             assert await inside.backups.next_number() > first
+            await inside.backups.add(backup_set(50))
+            await inside.backups.remove(backup_set(50).id)
+            assert await inside.backups.next_number() == 51
+            await inside.backups.add(backup_set(70))
+        await catalog.clear()
+        async with catalog.transaction() as inside:
+            assert await inside.backups.next_number() == 71
 
     async def test_the_latest_set_is_by_number_and_whole(self, catalog: Catalog) -> None:
         """Order comes from numbers; a set that is not complete does not count; `at` looks at its start."""
@@ -198,6 +247,17 @@ class CatalogContract:
             await inside.backups.remove(two.id)
         async with catalog.snapshot() as view:
             assert [found.sequence for found in await view.backups.list_commits()] == [2]
+
+    async def test_a_commit_point_entered_again_replaces_its_segments(self, catalog: Catalog) -> None:
+        """Segments that the second form does not name are gone; those of other commit points stay."""
+        first, other = commit(backup_set(1), 1, "c-1", 30), commit(backup_set(1), 2, "c-1", 60)
+        shorter = dataclasses.replace(first, segments=first.segments[:1])
+        async with catalog.transaction() as inside:
+            await inside.backups.add(backup_set(1))
+            for entered in (first, other, shorter):
+                await inside.backups.add_commit(entered)
+        async with catalog.snapshot() as view:
+            assert list(await view.backups.list_commits()) == [shorter, other]
 
     async def test_events_only_grow(self, catalog: Catalog) -> None:
         """Sequence numbers rise; a reader that knows the last one misses nothing and sees nothing twice."""

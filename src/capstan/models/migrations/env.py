@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the steps on the connection that `catalog.schema` hands over."""
+"""Alembic's entry: runs the steps on the connection that `catalog.schema` hands over, in its transaction."""
 
 from __future__ import annotations
 
