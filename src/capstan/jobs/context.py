@@ -1,0 +1,90 @@
+"""What a running piece of work has of its job: it tells what it does, and hears when it shall stop."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from typing import Any, Protocol
+
+from capstan.clock import Clock
+from capstan.core.files import display_path
+from capstan.core.job import BackupPhase, Job, RestorePhase
+from capstan.errors import JobCancelled
+
+_KEPT_WARNINGS = 100  # events of each job; all are counted
+_PROGRESS_SECONDS = 1.0  # between two saves of the progress
+
+
+class JobEvents(Protocol):
+    """Where a job's events go: the catalog keeps them, listeners hear them."""
+
+    async def tell(self, kind: str, job_id: str, data: dict[str, Any], *, keep: bool = True) -> None:
+        """`keep` False: only for those who listen now."""
+        ...
+
+    async def save(self, job: Job) -> None:
+        """Write the running job's row."""
+        ...
+
+
+class JobContext:
+    """Belongs to one run of one job. All methods are for the event loop's thread; `cancelled` is for any."""
+
+    def __init__(self, job: Job, events: JobEvents, clock: Clock) -> None:
+        self.job = job
+        self.cancelled = threading.Event()
+        self.warnings: Counter[str] = Counter()
+        self._events = events
+        self._clock = clock
+        self._saved_at = -_PROGRESS_SECONDS
+
+    @property
+    def job_id(self) -> str:
+        return self.job.id
+
+    async def phase(self, phase: BackupPhase | RestorePhase | str, **data: Any) -> None:
+        """A new phase of the work begins."""
+        self.check_cancelled()
+        self.job.phase = str(phase)
+        await self._events.save(self.job)
+        await self._events.tell("job.phase", self.job_id, {"phase": str(phase), **data})
+
+    async def progress(self, **data: Any) -> None:
+        """How far it is. Listeners hear each; about one a second is saved with the job."""
+        self.job.progress = data
+        await self._events.tell("job.progress", self.job_id, data, keep=False)
+        now = self._clock.monotonic()
+        if now - self._saved_at >= _PROGRESS_SECONDS:
+            self._saved_at = now
+            await self._events.save(self.job)
+
+    async def warning(self, code: str, *, path: bytes | None = None, detail: str = "") -> None:
+        """Something went wrong, and the work goes on. All are counted by code; the first are kept as events."""
+        self.warnings[code] += 1
+        self.job.warning_count += 1
+        data = {"code": code, "detail": detail}
+        if path is not None:
+            data["path"] = "/" + display_path(path)
+        await self._events.tell("job.warning", self.job_id, data, keep=self.job.warning_count <= _KEPT_WARNINGS)
+
+    async def tell(self, kind: str, **data: Any) -> None:
+        """Any other event of this job: a cartridge was loaded, a commit point was written."""
+        await self._events.tell(kind, self.job_id, data)
+
+    async def set_created(self, set_id: str) -> None:
+        """The backup has its set."""
+        self.job.set_id = set_id
+        await self._events.save(self.job)
+
+    async def committed(self, **data: Any) -> None:
+        """A commit point is on tape and in the catalog: what lies before it is acknowledged."""
+        await self.tell("job.committed", **data)
+
+    def cancel(self) -> None:
+        """Ask the work to stop at the next good place. From any thread or signal handler."""
+        self.cancelled.set()
+
+    def check_cancelled(self) -> None:
+        """Raise JobCancelled if that was asked for."""
+        if self.cancelled.is_set():
+            raise JobCancelled(job=self.job_id)

@@ -1,0 +1,157 @@
+"""Runs jobs: gives each a row, a proof of life, events, and an end that is written down whatever happens.
+
+The proof of life is an operating-system lock on `jobs/ID.lock`. It goes with its process, so a job whose lock is free
+and that is said to run was killed: it is INTERRUPTED, and the next one who looks says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from capstan.catalog.catalog import Catalog
+from capstan.clock import Clock
+from capstan.core.ids import new_job_id
+from capstan.core.job import Event, Job, JobKind, JobState
+from capstan.errors import CapstanError, JobCancelled
+from capstan.jobs.context import JobContext
+from capstan.process_lock import ProcessLock, is_locked
+
+__all__ = ["JobContext", "JobRunner", "Listener"]
+
+_CANCEL_POLL_SECONDS = 1.0
+
+Work = Callable[[JobContext], Awaitable[dict[str, Any]]]
+Listener = Callable[[Event], None]
+
+
+class JobRunner:
+    """One for a process. `listener` hears every event at once, on the event loop's thread."""
+
+    def __init__(
+        self, *, catalog: Catalog, clock: Clock, folder: Path, host: str, listener: Listener | None = None
+    ) -> None:
+        self._catalog = catalog
+        self._clock = clock
+        self._folder = folder
+        self._host = host
+        self._listener = listener
+        self._running: dict[str, JobContext] = {}
+
+    async def run(
+        self, kind: JobKind, work: Work, *, name: str = "", library: str = "", parameters: dict[str, Any] | None = None
+    ) -> tuple[Job, dict[str, Any]]:
+        """Create a job, run `work` in it and return the ended job and its result.
+
+        Whatever `work` raises is written down (failed, cancelled) and raised again. A task that is cancelled
+        counts as cancelled.
+        """
+        job = Job(
+            id=new_job_id(),
+            kind=kind,
+            state=JobState.CREATED,
+            created_at=self._clock.now(),
+            name=name,
+            library=library,
+            pid=os.getpid(),
+            host=self._host,
+            parameters=parameters or {},
+        )
+        with ProcessLock(self._lock_path(job.id), f"job {job.id}"):
+            async with self._catalog.transaction() as catalog:
+                await catalog.jobs.add(job)
+            await self.tell("job.phase", job.id, {"phase": "create"})
+            context = JobContext(job, self, self._clock)
+            self._running[job.id] = context
+            poll = asyncio.create_task(self._poll_cancel(context))
+            try:
+                return await self._run(context, work)
+            finally:
+                del self._running[job.id]
+                poll.cancel()
+                with suppress(asyncio.CancelledError):
+                    await poll
+                self._lock_path(job.id).unlink(missing_ok=True)
+
+    async def _run(self, context: JobContext, work: Work) -> tuple[Job, dict[str, Any]]:
+        job = context.job
+        job.state, job.started_at = JobState.RUNNING, self._clock.now()
+        await self._replace(job, was=JobState.CREATED)
+        await context.phase("accept")
+        try:
+            result = await work(context)
+        except BaseException as error:
+            cancelled = isinstance(error, JobCancelled | asyncio.CancelledError)
+            job.error = error.as_dict() if isinstance(error, CapstanError) else _unexpected(error)
+            await self._end(context, JobState.CANCELLED if cancelled else JobState.FAILED)
+            raise
+        job.result = result
+        await self._end(context, JobState.DONE)
+        return job, result
+
+    async def _end(self, context: JobContext, state: JobState) -> None:
+        job = context.job
+        job.phase = "notify"
+        await self.tell("job.phase", job.id, {"phase": "notify"})
+        job.state, job.finished_at = state, self._clock.now()
+        await self._replace(job, was=JobState.RUNNING)
+        await self.tell("job.ended", job.id, {"state": state.value, "error": job.error, "warnings": job.warning_count})
+
+    def cancel_all(self) -> None:
+        """Ask all jobs of this process to stop (a signal came)."""
+        for context in self._running.values():
+            context.cancel()
+
+    async def reap(self) -> list[Job]:
+        """Mark the jobs whose process is gone as INTERRUPTED, and return them."""
+        async with self._catalog.snapshot() as catalog:
+            found = await catalog.jobs.list(states=[JobState.CREATED, JobState.RUNNING], limit=10_000)
+        dead = [job for job in found if not self.is_alive(job)]
+        if dead:
+            async with self._catalog.transaction() as catalog:
+                for job in dead:
+                    was, job.state, job.finished_at = job.state, JobState.INTERRUPTED, self._clock.now()
+                    with suppress(CapstanError):
+                        await catalog.jobs.replace(job, was=was)
+        return dead
+
+    def is_alive(self, job: Job) -> bool:
+        """Whether the process that runs the job still lives. Jobs of other hosts are taken for alive."""
+        return job.host != self._host or is_locked(self._lock_path(job.id))
+
+    # ── JobEvents ─────────────────────────────────────────────────────────────────────────────────────
+
+    async def tell(self, kind: str, job_id: str, data: dict[str, Any], *, keep: bool = True) -> None:
+        event = Event(kind=kind, at=self._clock.now(), data=data, job_id=job_id)
+        if keep:
+            async with self._catalog.transaction() as catalog:
+                await catalog.events.append(event)
+        if self._listener is not None:
+            self._listener(event)
+
+    async def save(self, job: Job) -> None:
+        await self._replace(job, was=job.state)
+
+    async def _replace(self, job: Job, *, was: JobState) -> None:
+        async with self._catalog.transaction() as catalog:
+            await catalog.jobs.replace(job, was=was)
+
+    async def _poll_cancel(self, context: JobContext) -> None:
+        """Hear a cancel that another process asked for."""
+        while not context.cancelled.is_set():
+            await asyncio.sleep(_CANCEL_POLL_SECONDS)
+            with suppress(CapstanError):
+                async with self._catalog.snapshot() as catalog:
+                    if await catalog.jobs.cancel_requested(context.job_id):
+                        context.cancel()
+
+    def _lock_path(self, job_id: str) -> Path:
+        return self._folder / f"{job_id}.lock"
+
+
+def _unexpected(error: BaseException) -> dict[str, Any]:
+    return {"code": "unexpected", "message": f"{type(error).__name__}: {error}", "hint": "", "parameters": {}}

@@ -1,0 +1,92 @@
+"""Enters commit points into what Capstan knows. Only what lies before a commit point on tape comes through here.
+
+The file index is made durable first and the SQL catalog told after, in one transaction: if the process dies between the
+two, the tape is ahead of the catalog, which the next append finds and mends by `adopt`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+from capstan.catalog.catalog import Catalog, Repositories
+from capstan.core.backup import BackupSet, Commit, SetState
+from capstan.core.media import Cartridge
+from capstan.fileindex.store import FileIndexStore, IndexPart
+from capstan.format.manifest import CommitLink, Manifest
+
+
+class Ledger:
+    """Used by the backup, by the append rule and by rebuild: the same INDEX gives the same rows, whoever reads it."""
+
+    def __init__(self, catalog: Catalog, store: FileIndexStore) -> None:
+        self._catalog = catalog
+        self._store = store
+
+    async def enter(self, commit: Commit, manifest: Manifest, part: IndexPart, *, writing: bool) -> BackupSet:
+        """Record one commit point; return the set as the catalog has it then.
+
+        `writing`: the set is being written at this moment, by this process. Entering the same INDEX again changes
+        nothing. On failure the catalog is as it was; parts in the store that no commit names are replaced next time.
+        """
+        await asyncio.to_thread(self._store.add_part, commit.set_id, part)
+        async with self._catalog.transaction() as catalog:
+            return await self._enter(catalog, commit, manifest, writing=writing)
+
+    async def _enter(self, catalog: Repositories, commit: Commit, manifest: Manifest, *, writing: bool) -> BackupSet:
+        known = await catalog.backups.find(commit.set_id)
+        backup_set = known or replace(manifest.backup_set)
+        if known is None:
+            await catalog.backups.add(backup_set)
+        await catalog.backups.add_commit(commit)
+        commits = await catalog.backups.list_commits(set_id=commit.set_id)
+        if commit.sequence == max(entered.sequence for entered in commits):
+            facts = manifest.backup_set
+            backup_set.files, backup_set.bytes = facts.files, facts.bytes
+            backup_set.stored_bytes, backup_set.warning_count = facts.stored_bytes, facts.warning_count
+            backup_set.finished_at = commit.committed_at if commit.final else None
+        settle(backup_set, commits, manifest.commits, writing=writing)
+        await catalog.backups.save(backup_set)
+        cartridge = await catalog.media.find_by_uuid(commit.cartridge)
+        if cartridge is not None:
+            await catalog.media.save(_moved_on(cartridge, commit))
+        return backup_set
+
+
+def settle(
+    backup_set: BackupSet, commits: Sequence[Commit], links: Sequence[CommitLink] = (), *, writing: bool = False
+) -> None:
+    """Set the state, cartridges and missing cartridges of a set from the commit points that are known of it.
+
+    A set is whole when its final INDEX and all before it are there. `links` are those that its newest INDEX names.
+    """
+    ordered = sorted(commits, key=lambda commit: commit.sequence)
+    present = {commit.sequence for commit in ordered}
+    named = {link.sequence: link.barcode for link in links} | {c.sequence: c.barcode for c in ordered}
+    backup_set.cartridges = list(dict.fromkeys(barcode for _, barcode in sorted(named.items())))
+    absent = [sequence for sequence in sorted(named) if sequence not in present]
+    backup_set.missing = list(dict.fromkeys(named[sequence] for sequence in absent))
+    if absent or (present and min(present) > 1 and not links):
+        backup_set.state = SetState.PARTIAL
+    elif ordered and ordered[-1].final:
+        backup_set.state = SetState.COMPLETE
+    else:
+        backup_set.state = SetState.WRITING if writing else SetState.INCOMPLETE
+
+
+def _moved_on(cartridge: Cartridge, commit: Commit) -> Cartridge:
+    """The cartridge's row with its committed end at `commit`, if that is not behind it already."""
+    if commit.block <= cartridge.index_block:
+        return cartridge
+    return replace(
+        cartridge,
+        end_block=commit.end_block,
+        tape_files=commit.tape_file + 1,
+        index_block=commit.block,
+        index_sha256=commit.header_sha256,
+        written_bytes=cartridge.written_bytes
+        + commit.payload_bytes
+        + sum(segment.payload_bytes for segment in commit.segments),
+        written_at=commit.committed_at,
+    )

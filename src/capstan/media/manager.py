@@ -1,0 +1,360 @@
+"""The tape manager: brings the right cartridge into a drive, proves that it is the right one, takes it home again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from capstan.catalog.catalog import Catalog
+from capstan.clock import Clock
+from capstan.core.ids import new_uuid
+from capstan.core.media import Cartridge, CartridgeState, Pool
+from capstan.errors import (
+    CapstanError,
+    CartridgeMissing,
+    Damaged,
+    DeviceError,
+    NoCartridgeAvailable,
+    NoDriveAvailable,
+    NotCapstanTape,
+    Refused,
+    TapeAheadOfCatalog,
+    TransportError,
+    WriteProtected,
+    WrongCartridge,
+)
+from capstan.format.append import FoundIndex, examine_tail, go_to_end
+from capstan.format.label import Label, read_label, write_label
+from capstan.format.layout import DEFAULT_RECORD_BYTES
+from capstan.jobs.context import JobContext
+from capstan.media.lane import DriveLane
+from capstan.media.library import DriveSlot, OpenDevices, OpenLibrary, element_of
+from capstan.media.selection import choose_for_writing
+from capstan.tape.changer import DriveAddress, Element, Inventory
+from capstan.tape.drive import DriveStatus, TapeDrive
+
+DEFAULT_POOL = "default"
+_LABELLING = "its label is being written"
+
+
+class Purpose(Enum):
+    """What a cartridge is mounted for."""
+
+    READ = "read"
+    WRITE = "write"
+
+
+@dataclass(slots=True)
+class MountedCartridge:
+    """A cartridge in a drive, its label read and checked. Valid inside `TapeManager.mount` only."""
+
+    lane: DriveLane
+    cartridge: Cartridge
+    label: Label
+
+
+OnAhead = Callable[[MountedCartridge, tuple[FoundIndex, ...]], Awaitable[None]]
+
+
+async def stop_if_ahead(mounted: MountedCartridge, ahead: tuple[FoundIndex, ...]) -> None:
+    """The rule for INDEXes that the catalog does not know: write nothing."""
+    raise TapeAheadOfCatalog(barcode=mounted.cartridge.barcode, block=ahead[0].header.block)
+
+
+class TapeManager:
+    """One for a process. A library is opened, and locked, at its first use, and kept until `close`."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        clock: Clock,
+        open_devices: OpenDevices,
+        record_bytes: int = DEFAULT_RECORD_BYTES,
+        on_ahead: OnAhead = stop_if_ahead,
+    ) -> None:
+        self._catalog = catalog
+        self._clock = clock
+        self._open_devices = open_devices
+        self._record_bytes = record_bytes
+        self._on_ahead = on_ahead
+        self._libraries: dict[str, OpenLibrary] = {}
+        self._refused: dict[str, set[str]] = {}  # barcodes that a job has tried and must not try again
+
+    async def open(self, library: str) -> OpenLibrary:
+        """The library, opened if it is not yet. NotFound; InUse when another process has it."""
+        if library not in self._libraries:
+            devices = await asyncio.to_thread(self._open_devices, library)
+            self._libraries[library] = OpenLibrary(devices, self._catalog, self._clock)
+        return self._libraries[library]
+
+    async def close(self) -> None:
+        """Let go of all libraries."""
+        while self._libraries:
+            _, library = self._libraries.popitem()
+            await library.close()
+
+    async def mark(self, barcode: str, state: CartridgeState, reason: str) -> None:
+        """Note what became of a cartridge."""
+        async with self._catalog.transaction() as catalog:
+            cartridge = await catalog.media.get(barcode)
+            cartridge.state, cartridge.reason = state, reason
+            await catalog.media.save(cartridge)
+
+    @asynccontextmanager
+    async def mount(
+        self,
+        library: str,
+        *,
+        purpose: Purpose,
+        context: JobContext,
+        barcode: str | None = None,
+        pool: str | None = None,
+    ) -> AsyncIterator[MountedCartridge]:
+        """Mount `barcode`, or for writing the next cartridge of `pool`; at the end it goes home.
+
+        For writing it belongs to its pool afterwards: a scratch cartridge is labelled. CartridgeMissing,
+        NoCartridgeAvailable, NoDriveAvailable; WrongCartridge, NotCapstanTape, TapeAheadOfCatalog when what is in the
+        cartridge is not what its barcode and the catalog promise. On every way out the drive is free and the cartridge
+        in its slot, unless the drive or robot has failed: that is a warning when something else failed first.
+        """
+        open_library = await self.open(library)
+        while True:
+            slot, cartridge = await self._load(open_library, barcode, pool, context)
+            try:
+                mounted = await self._identify(slot, cartridge, purpose, pool, context)
+            except BaseException:
+                await self._return(open_library, slot, context, failed=True)
+                raise
+            if mounted is not None:
+                break
+            await self._return(open_library, slot, context, failed=False)
+        try:
+            yield mounted
+        except BaseException as error:
+            if isinstance(error, DeviceError | TransportError):
+                self._refuse(context, mounted.cartridge.barcode if pool else "")
+            await self._return(open_library, slot, context, failed=True)
+            raise
+        await self._return(open_library, slot, context, failed=False)
+
+    async def position_for_append(self, mounted: MountedCartridge) -> None:
+        """Compare tape and catalog, and stand where the next tape file begins; nothing is written.
+
+        INDEXes behind the catalog's end are given to `on_ahead`, which takes them in or raises.
+        """
+        tail = await mounted.lane.run(examine_tail, mounted.cartridge)
+        if tail.ahead:
+            await self._on_ahead(mounted, tail.ahead)
+            async with self._catalog.snapshot() as catalog:
+                mounted.cartridge = await catalog.media.get(mounted.cartridge.barcode)
+            tail = await mounted.lane.run(examine_tail, mounted.cartridge)
+            if tail.ahead:
+                await stop_if_ahead(mounted, tail.ahead)
+        await mounted.lane.run(go_to_end, mounted.cartridge)
+
+    async def relabel(self, mounted_on: DriveLane, cartridge: Cartridge, pool: str) -> Cartridge:
+        """Write a new label: everything that was on the cartridge is gone. Returns its new row.
+
+        The new UUID is in the catalog before it is on the tape, so that a label is known for ours whenever we die.
+        """
+        label = Label(new_uuid(), cartridge.barcode, pool, self._clock.now(), record_bytes=self._record_bytes)
+        before = replace(cartridge, uuid=label.uuid, state=CartridgeState.SCRATCH, reason=_LABELLING)
+        async with self._catalog.transaction() as catalog:
+            if cartridge.uuid:
+                await catalog.backups.remove_commits(cartridge.uuid)
+            await catalog.media.save(before)
+        written = await mounted_on.run(write_label, label)
+        after = replace(
+            before,
+            state=CartridgeState.AVAILABLE if pool else CartridgeState.SCRATCH,
+            reason="",
+            pool=pool,
+            record_bytes=label.record_bytes,
+            end_block=written.end_block,
+            tape_files=written.tape_files,
+            index_block=-1,
+            index_sha256="",
+            written_bytes=0,
+            labelled_at=label.labelled_at,
+        )
+        async with self._catalog.transaction() as catalog:
+            await catalog.media.save(after)
+        return after
+
+    async def pool(self, name: str) -> Pool:
+        """The pool of that name; `default` is made when it is first asked for."""
+        async with self._catalog.transaction() as catalog:
+            found = await catalog.media.find_pool(name)
+            if found is None and name == DEFAULT_POOL:
+                found = Pool(name, self._clock.now(), description="what has no other pool")
+                await catalog.media.add_pool(found)
+            return found or await catalog.media.get_pool(name)
+
+    # ── into the drive ────────────────────────────────────────────────────────────────────────────────
+
+    async def _load(
+        self, library: OpenLibrary, barcode: str | None, pool: str | None, context: JobContext
+    ) -> tuple[DriveSlot, Cartridge]:
+        async with library.robot:
+            inventory = await library.inventory()
+            cartridge = await self._choose(library, barcode, pool, context)
+            element = element_of(inventory, cartridge.barcode)
+            slot = await self._free_drive(library, inventory, element, context)
+            slot.busy = True
+            try:
+                await context.phase("load", cartridge=cartridge.barcode, drive=str(slot.address))
+                if element.place != slot.address:
+                    await library.move(element.place, slot.address)
+                await slot.lane.run(_load_cartridge)
+            except (DeviceError, TransportError) as error:
+                slot.busy, slot.broken = False, str(error)
+                raise
+            except BaseException:
+                slot.busy = False
+                raise
+        cartridge.loads += 1
+        await context.tell("cartridge.loaded", cartridge=cartridge.barcode, drive=str(slot.address))
+        return slot, cartridge
+
+    async def _choose(
+        self, library: OpenLibrary, barcode: str | None, pool: str | None, context: JobContext
+    ) -> Cartridge:
+        busy = {slot.address for slot in library.drives.values() if slot.busy}
+        if barcode is not None:
+            async with self._catalog.snapshot() as catalog:
+                cartridge = await catalog.media.find(barcode)
+            if cartridge is None or not cartridge.place:
+                raise CartridgeMissing(barcodes=barcode)
+            if cartridge.place in {str(address) for address in busy}:
+                raise NoDriveAvailable(library=library.name, hint=f"cartridge {barcode} is in use by another job")
+            return cartridge
+        wanted = await self.pool(pool or DEFAULT_POOL)
+        async with self._catalog.snapshot() as catalog:
+            present = await catalog.media.list(library=library.name)
+        taken = {item.barcode for item in present if item.place in {str(address) for address in busy}}
+        chosen = choose_for_writing(present, wanted, unavailable=taken | self._refused.get(context.job_id, set()))
+        if chosen is None:
+            unknown = sum(item.state is CartridgeState.UNKNOWN and bool(item.place) for item in present)
+            hint = {"hint": _UNKNOWN_HINT.format(count=unknown, library=library.name)} if unknown else {}
+            raise NoCartridgeAvailable(pool=wanted.name, library=library.name, **hint)
+        return chosen
+
+    async def _free_drive(
+        self, library: OpenLibrary, inventory: Inventory, wanted: Element, context: JobContext
+    ) -> DriveSlot:
+        """A drive for the cartridge: the one it is in, an empty one, or one whose idle cartridge goes home."""
+        if isinstance(wanted.place, DriveAddress):
+            return library.drive(wanted)
+        usable = [element for element in inventory.drives if not _unusable(library, element)]
+        for element in usable:
+            if not element.full:
+                return library.drive(element)
+        for element in usable:
+            slot = library.drive(element)
+            try:
+                await library.send_home(slot)
+            except (DeviceError, TransportError) as error:
+                await context.warning("drive-failed", detail=str(error))
+                continue
+            return slot
+        raise NoDriveAvailable(library=library.name)
+
+    async def _return(self, library: OpenLibrary, slot: DriveSlot, context: JobContext, *, failed: bool) -> None:
+        """Bring the cartridge home and free the drive."""
+
+        async def bring() -> None:
+            async with library.robot:
+                try:
+                    await library.send_home(slot)
+                    await context.tell("cartridge.unloaded", drive=str(slot.address))
+                finally:
+                    slot.busy = False
+
+        try:
+            # A task that is cancelled still brings the cartridge home.
+            await asyncio.shield(bring())
+        except CapstanError as error:
+            await context.warning("cartridge-not-returned", detail=str(error))
+            if not failed and not slot.broken:
+                raise
+
+    # ── what is in it ─────────────────────────────────────────────────────────────────────────────────
+
+    async def _identify(
+        self, slot: DriveSlot, cartridge: Cartridge, purpose: Purpose, pool: str | None, context: JobContext
+    ) -> MountedCartridge | None:
+        """Read and check the label. None: not this one, choose another for the pool."""
+        writing = purpose is Purpose.WRITE
+        if writing and (await slot.lane.run(_status)).write_protected:
+            if pool is None:
+                raise WriteProtected(device=cartridge.barcode)
+            self._refuse(context, cartridge.barcode)
+            await context.warning("write-protected", detail=f"cartridge {cartridge.barcode} is write-protected")
+            return None
+        if writing and pool is not None and cartridge.state is CartridgeState.SCRATCH:
+            if not await self._is_scratch(slot.lane, cartridge, context):
+                return None
+            cartridge = await self.relabel(slot.lane, cartridge, pool)
+        label = await slot.lane.run(read_label, barcode=cartridge.barcode)
+        _check_label(cartridge, label)
+        return MountedCartridge(slot.lane, cartridge, label)
+
+    async def _is_scratch(self, lane: DriveLane, cartridge: Cartridge, context: JobContext) -> bool:
+        """Whether a cartridge that the catalog calls scratch may be written over: it is blank, or holds the very label
+        that the catalog knows. Somebody else's is marked foreign; one of ours that is unknown stops everything: this
+        catalog is older than the tape."""
+        try:
+            label = await lane.run(read_label, barcode=cartridge.barcode)
+        except NotCapstanTape as error:
+            if error.parameters["found"] == "blank" or cartridge.reason == _LABELLING:
+                return True
+            await self.mark(cartridge.barcode, CartridgeState.FOREIGN, str(error))
+            await context.warning("foreign-cartridge", detail=str(error))
+            return False
+        except Damaged:
+            if cartridge.reason == _LABELLING:
+                return True
+            raise
+        if label.uuid == cartridge.uuid:
+            return True
+        raise TapeAheadOfCatalog(barcode=cartridge.barcode, block=0)
+
+    def _refuse(self, context: JobContext, barcode: str) -> None:
+        self._refused.setdefault(context.job_id, set()).add(barcode)
+
+
+_UNKNOWN_HINT = (
+    "{count} cartridges are in state unknown: if they hold sets, run `capstan rebuild --library {library}`; if they are"
+    " new, `capstan tape label BARCODE --pool POOL`"
+)
+
+
+def _check_label(cartridge: Cartridge, label: Label) -> None:
+    if label.barcode != cartridge.barcode:
+        raise WrongCartridge(barcode=cartridge.barcode, label=label.barcode, expected=cartridge.barcode)
+    if cartridge.uuid and label.uuid != cartridge.uuid:
+        raise WrongCartridge(barcode=cartridge.barcode, label=label.uuid, expected=cartridge.uuid)
+
+
+def check_erasable(cartridge: Cartridge) -> None:
+    """Refused for cartridges that must not be written to by anyone."""
+    if cartridge.state is CartridgeState.CLEANING:
+        raise Refused(reason=f"{cartridge.barcode} is a cleaning cartridge")
+
+
+def _unusable(library: OpenLibrary, element: Element) -> bool:
+    place = element.place
+    slot = library.drives.get(place.element)
+    return slot is not None and (slot.busy or bool(slot.broken))
+
+
+def _load_cartridge(drive: TapeDrive) -> None:
+    drive.load()
+
+
+def _status(drive: TapeDrive) -> DriveStatus:
+    return drive.status()
