@@ -73,6 +73,20 @@ class SegmentReader:
                 trouble = "the record does not match its CRC"
             yield Record(index, block, data, trouble)
 
+    def check_end(self, segment: Segment) -> str:
+        """What is wrong with the filemark behind `segment`, whose last record was just read; empty when it is there."""
+        block = segment.block + 1 + segment.records
+        try:
+            read = self._read_block(block, memoryview(bytearray(HEADER_BYTES)))
+        except (MediumError, BlockTooLarge, BlankMedium) as error:
+            self._at = None
+            return str(error)
+        if read.kind is Read.FILEMARK:
+            self._at = block + 1
+            return ""
+        self._at = None
+        return "there is no filemark behind the segment"
+
     def _read(self, block: int, buffer: memoryview, header_of: Segment | None) -> tuple[str, memoryview]:
         """Read the record at `block` into `buffer`; what is wrong with it, and the bytes."""
         try:

@@ -65,9 +65,9 @@ class Phases:
         self._queue: asyncio.Queue[RestorePhase] = asyncio.Queue()
 
     async def enter(self, phase: RestorePhase, **data: Any) -> None:
-        """`phase` begins. LOAD and READ come again for each further cartridge."""
+        """`phase` begins. LOAD and READ come again for each further cartridge; the tape manager tells of LOAD."""
         await self.catch_up()
-        self._reached.add(phase)
+        self._reached |= {phase, RestorePhase.LOAD} if phase is RestorePhase.READ else {phase}
         await self._context.phase(phase, **data)
 
     def begin(self, phase: RestorePhase) -> None:

@@ -99,13 +99,12 @@ async def visit_cartridges(
     """Mount and read each cartridge of the plan; one that is missing, or fails twice, is reported and costs only its
     files.
 
-    `libraries` says in which library a barcode is. `enter` is told of the phases LOAD and READ.
+    `libraries` says in which library a barcode is. The manager tells of the phase LOAD, `enter` is told of READ.
     """
     for visit in plan.visits:
         for attempt in range(1, _ATTEMPTS + 1):
             context.check_cancelled()
             try:
-                await enter(RestorePhase.LOAD, cartridge=visit.barcode)
                 library = libraries.get(visit.barcode)
                 if library is None:
                     raise CartridgeMissing(barcodes=visit.barcode)

@@ -72,7 +72,9 @@ class RebuildEngine:
         began = self._clock.monotonic()
         spool = self._spool / f"rebuild-{new_uuid()}"
         await context.phase("inventory")
-        await self._manager.inventory(library)
+        opened = await self._manager.open(library)
+        async with opened.robot:
+            await opened.inventory(rescan=True)
         async with self._catalog.snapshot() as catalog:
             cartridges = [item for item in await catalog.media.list(library=library) if item.place]
         inspections: list[Inspection] = []
@@ -101,7 +103,6 @@ class RebuildEngine:
 
     async def _inspect(self, library: str, cartridge: Cartridge, spool: Path, context: JobContext) -> Inspection:
         barcode = cartridge.barcode
-        await context.phase("load", cartridge=barcode)
         try:
             async with self._manager.mount(
                 library, barcode=barcode, purpose=Purpose.INSPECT, context=context

@@ -126,7 +126,7 @@ class FrameReader:
         cancelled: Event,
         digests: bool = False,
     ) -> None:
-        """`digests`: also compare the SHA-256 of every segment that is read as a whole."""
+        """`digests`: also compare the SHA-256 of every segment that is read as a whole, and look for its filemark."""
         self._table = table
         self._stream = stream
         self._report = report
@@ -196,8 +196,13 @@ class FrameReader:
                 payload = pieces[0] if len(pieces) == 1 else b"".join(pieces)
                 self._put(run, place, None if trouble else payload, trouble)
                 pieces, trouble = [], None
-        if digest is not None and digest.differs():
+        if digest is None or self._stopped:
+            return
+        if digest.differs():
             self._report.spoil(Trouble(segment.barcode, segment.block, "the segment does not match its digest"))
+        mark = reader.check_end(segment)
+        if mark:
+            self._report.spoil(Trouble(segment.barcode, segment.block + 1 + segment.records, mark))
 
     def _put(self, run: Run, place: FramePlace, payload: bytes | memoryview | None, trouble: Trouble | None) -> None:
         frame = FrameData(place, run.segment.barcode, _first_block(run, place), None, trouble)

@@ -111,9 +111,8 @@ class VerifyEngine:
         spool = self._spool / f"verify-{new_uuid()}"
         sets: list[dict[str, Any]] = []
         try:
-            await context.phase(RestorePhase.LOAD, cartridge=barcode)
             async with self._manager.mount(
-                known.library or library, barcode=barcode, purpose=Purpose.READ, context=context
+                known.library or library, barcode=barcode, purpose=Purpose.INSPECT, context=context
             ) as mounted:
                 await context.phase(RestorePhase.READ, cartridge=barcode)
                 inspection = await mounted.lane.run(_inspect, barcode, spool)

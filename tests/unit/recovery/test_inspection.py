@@ -88,10 +88,14 @@ def test_a_segment_that_nobody_claims_is_named(home: WrittenHome) -> None:
 
 
 def test_a_segment_whose_records_changed_with_their_crcs_is_found(tmp_path: Path) -> None:
-    """Even when every CRC agrees, the segment's SHA-256 is compared on request."""
+    """Even when every CRC agrees, the segment's SHA-256 is compared on request, and its filemark is looked for."""
     written = WrittenSet(tmp_path, [member(b"a", b"a" * 1000)])
     assert written.restore(target=MemoryTarget(), digests=True).sound
     written.segments[0] = replace(written.segments[0], payload_sha256="0" * 64)
     written.part = written._part(tmp_path)
     report = written.restore(target=MemoryTarget(), digests=True)
     assert [trouble.block for trouble in report.damage] == [written.segments[0].block] and not report.problems
+    mark = written.segments[0].block + 1 + written.segments[0].records
+    written.tapes["C0"].blocks[mark] = b"x"
+    report = written.restore(target=MemoryTarget(), digests=True)
+    assert [trouble.block for trouble in report.damage] == [written.segments[0].block, mark]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -82,20 +83,25 @@ class MemoryManager:
         self.mounts: list[str] = []
         self.on_mount: Callable[[], object] = lambda: None
 
-    async def inventory(self, library: str) -> None:
+    async def open(self, library: str) -> MemoryManager:
+        self.robot = asyncio.Lock()
+        return self
+
+    async def inventory(self, *, rescan: bool = False) -> None:
         async with self._home.catalog.transaction() as catalog:
             for barcode in self._home.tapes:
                 found = await catalog.media.find(barcode) or Cartridge(
                     barcode, CartridgeState.UNKNOWN, self._home.clock.now()
                 )
-                await catalog.media.save(replace(found, library=library, place="slot:1"))
+                await catalog.media.save(replace(found, library="lib", place="slot:1"))
 
     @asynccontextmanager
-    async def mount(self, library: str, *, barcode: str, **_: object) -> AsyncIterator[Mounted]:
+    async def mount(self, library: str, *, barcode: str, context: JobContext, **_: object) -> AsyncIterator[Mounted]:
         if barcode not in self._home.tapes:
             raise CartridgeMissing(barcodes=barcode)
         self.mounts.append(barcode)
         self.on_mount()
+        await context.phase("load", cartridge=barcode)
         async with self._home.catalog.snapshot() as catalog:
             cartridge = await catalog.media.get(barcode)
         lane = DriveLane(MemoryTapeDrive(self._home.tapes[barcode]), barcode)
