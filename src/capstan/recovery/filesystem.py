@@ -1,0 +1,282 @@
+"""The file system of this machine as a target of restores.
+
+Everything is written under a temporary name first and gets its own name when it is whole, so that a restore that dies
+leaves no torn file under a name that somebody trusts. Nothing is synced file by file; `finish` syncs all at once.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Sequence
+
+from capstan.core.backup import Conflicts
+from capstan.core.files import FileEntry, FileType, display_path
+from capstan.errors import TargetError
+from capstan.recovery.metadata import apply_to_descriptor, apply_to_name
+from capstan.recovery.places import Places
+from capstan.recovery.target import FileSink, Placement, TargetWarning
+
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+class FilesystemTarget:
+    """Implements `recovery.target.RecoveryTarget` below one directory."""
+
+    def __init__(self, root: bytes, *, conflicts: Conflicts = Conflicts.SKIP, strip: int = 0) -> None:
+        self._places = Places(root, strip=strip)
+        self._conflicts = conflicts
+        self._warnings: list[TargetWarning] = []
+        self._directories: dict[bytes, FileEntry] = {}  # stripped path: metadata to apply at the end
+        self._renamed: dict[bytes, bytes] = {}  # stripped path: the path it got instead
+        self._count = 0
+
+    def directory(self, entry: FileEntry) -> Placement:
+        path = self._places.stripped(entry.path)
+        if not path:
+            return Placement.SKIPPED
+        with _Translated(entry):
+            at, name = self._places.find(path)
+            found = _stat(at, name)
+            if found is not None and not stat.S_ISDIR(found.st_mode):
+                if self._conflicts is not Conflicts.OVERWRITE:
+                    raise TargetError(path=display_path(path), reason="something that is not a directory is there")
+                os.unlink(name, dir_fd=at)
+                found = None
+            if found is None:
+                os.mkdir(name, 0o700, dir_fd=at)
+            elif not self._replaces(found, entry) and path not in self._directories:
+                return Placement.SKIPPED
+            self._directories[path] = entry
+            return Placement.WRITTEN
+
+    def symlink(self, entry: FileEntry) -> Placement:
+        def make(at: int, name: bytes) -> None:
+            os.symlink(entry.target, name, dir_fd=at)
+            apply_to_name(at, name, entry, self._tell, link=True)
+
+        return self._make(entry, make)
+
+    def special(self, entry: FileEntry) -> Placement:
+        kinds = {FileType.FIFO: stat.S_IFIFO, FileType.CHARACTER: stat.S_IFCHR, FileType.BLOCK: stat.S_IFBLK}
+
+        def make(at: int, name: bytes) -> None:
+            device = os.makedev(entry.rdev_major, entry.rdev_minor)
+            os.mknod(name, kinds[entry.type] | 0o600, device, dir_fd=at)
+            apply_to_name(at, name, entry, self._tell, link=False)
+
+        try:
+            return self._make(entry, make)
+        except TargetError:
+            if entry.type is FileType.FIFO or os.geteuid() == 0:
+                raise
+            self._tell("device", entry.path, "device nodes can only be made by root")
+            return Placement.SKIPPED
+
+    def hardlink(self, entry: FileEntry, first: bytes) -> Placement:
+        source = self._places.stripped(first)
+        source = self._renamed.get(source, source)
+
+        def make(at: int, name: bytes) -> None:
+            kept = os.dup(at)  # finding the partner may close the descriptor that was lent
+            try:
+                other, partner = self._places.find(source)
+                os.link(partner, name, src_dir_fd=other, dst_dir_fd=kept, follow_symlinks=False)
+            finally:
+                os.close(kept)
+
+        return self._make(entry, make)
+
+    def whole_file(self, entry: FileEntry, data: memoryview) -> Placement:
+        path = self._places.stripped(entry.path)
+        if not path:
+            return Placement.SKIPPED
+        with _Translated(entry):
+            at, name = self._places.find(path)
+            chosen = self._choose(path, at, name, entry)
+            if chosen is None:
+                return Placement.SKIPPED
+            temporary = self._temporary_name()
+            descriptor = os.open(temporary, _CREATE, 0o600, dir_fd=at)
+            try:
+                try:
+                    _write_all(descriptor, data)
+                    apply_to_descriptor(descriptor, entry, self._tell)
+                finally:
+                    os.close(descriptor)
+                os.rename(temporary, chosen, src_dir_fd=at, dst_dir_fd=at)
+            except BaseException:
+                _discard(at, temporary)
+                raise
+            return Placement.WRITTEN
+
+    def open_file(self, entry: FileEntry) -> FileSink | None:
+        path = self._places.stripped(entry.path)
+        if not path:
+            return None
+        with _Translated(entry):
+            at, name = self._places.find(path)
+            chosen = self._choose(path, at, name, entry)
+            if chosen is None:
+                return None
+            return FilesystemSink(self, entry, os.dup(at), chosen, self._temporary_name())
+
+    def finish(self) -> Sequence[TargetWarning]:
+        """Directories get their metadata, deepest first: what is made in a directory changes its time."""
+        for path in sorted(self._directories, key=lambda path: path.count(b"/"), reverse=True):
+            entry = self._directories[path]
+            try:
+                at, _ = self._places.find(path + b"/.")
+                apply_to_descriptor(at, entry, self._tell)
+            except (OSError, TargetError) as error:
+                self._tell("directory", entry.path, str(error))
+        self._directories.clear()
+        if hasattr(os, "sync"):
+            os.sync()
+        warnings, self._warnings = self._warnings, []
+        return warnings
+
+    def close(self) -> None:
+        self._places.close()
+
+    # ── how ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _make(self, entry: FileEntry, make: Callable[[int, bytes], None]) -> Placement:
+        """Make something without content under a temporary name, then give it its own."""
+        path = self._places.stripped(entry.path)
+        if not path:
+            return Placement.SKIPPED
+        with _Translated(entry):
+            at, name = self._places.find(path)
+            chosen = self._choose(path, at, name, entry)
+            if chosen is None:
+                return Placement.SKIPPED
+            temporary = self._temporary_name()
+            try:
+                make(at, temporary)
+                at, _ = self._places.find(path)
+                os.rename(temporary, chosen, src_dir_fd=at, dst_dir_fd=at)
+                # Two names of one file are left as they are by rename(2): then the temporary one is still there.
+                _discard(at, temporary)
+            except BaseException:
+                _discard(self._places.find(path)[0], temporary)
+                raise
+            return Placement.WRITTEN
+
+    def _choose(self, path: bytes, at: int, name: bytes, entry: FileEntry) -> bytes | None:
+        """The name to write under; None when what is there stays."""
+        found = _stat(at, name)
+        if found is None:
+            return name
+        if self._conflicts is Conflicts.RENAME:
+            chosen = _free_name(at, name)
+            self._renamed[path] = path[: len(path) - len(name)] + chosen
+            return chosen
+        if not self._replaces(found, entry):
+            return None
+        if stat.S_ISDIR(found.st_mode):
+            os.rmdir(name, dir_fd=at)  # only an empty one gives way
+            self._places.forget(path)
+        return name
+
+    def _replaces(self, found: os.stat_result, entry: FileEntry) -> bool:
+        if self._conflicts is Conflicts.OVERWRITE:
+            return True
+        return self._conflicts is Conflicts.KEEP_NEWER and found.st_mtime_ns < entry.mtime_ns
+
+    def _temporary_name(self) -> bytes:
+        self._count += 1
+        return b".capstan-%d-%d.part" % (os.getpid(), self._count)
+
+    def _tell(self, code: str, path: bytes, detail: str) -> None:
+        self._warnings.append(TargetWarning(code, path, detail))
+
+
+class FilesystemSink:
+    """Implements `recovery.target.FileSink`. Owns its directory descriptor."""
+
+    def __init__(self, target: FilesystemTarget, entry: FileEntry, at: int, name: bytes, temporary: bytes) -> None:
+        self._target = target
+        self._entry = entry
+        self._at = at
+        self._name = name
+        self._temporary = temporary
+        self._size = 0
+        try:
+            self._descriptor = os.open(temporary, _CREATE, 0o600, dir_fd=at)
+        except BaseException:
+            os.close(at)
+            raise
+
+    def write(self, data: memoryview) -> None:
+        with _Translated(self._entry):
+            _write_all(self._descriptor, data)
+        self._size += len(data)
+
+    def hole(self, length: int) -> None:
+        self._size += length
+        with _Translated(self._entry):
+            os.lseek(self._descriptor, self._size, os.SEEK_SET)
+
+    def commit(self) -> None:
+        with _Translated(self._entry):
+            try:
+                os.ftruncate(self._descriptor, self._size)
+                apply_to_descriptor(self._descriptor, self._entry, self._target._tell)
+                os.rename(self._temporary, self._name, src_dir_fd=self._at, dst_dir_fd=self._at)
+            except BaseException:
+                self.abort()
+                raise
+        self._close()
+
+    def abort(self) -> None:
+        if self._at >= 0:
+            _discard(self._at, self._temporary)
+        self._close()
+
+    def _close(self) -> None:
+        if self._at >= 0:
+            os.close(self._descriptor)
+            os.close(self._at)
+            self._at = -1
+
+
+class _Translated:
+    """Makes what the operating system says about one entry a TargetError."""
+
+    def __init__(self, entry: FileEntry) -> None:
+        self._entry = entry
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            path = "/" + display_path(self._entry.path)
+            raise TargetError(path=path, reason=error.strerror or str(error)) from error
+
+
+def _stat(at: int, name: bytes) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=at, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def _free_name(at: int, name: bytes) -> bytes:
+    number = 1
+    while _stat(at, candidate := b"%s.restored-%d" % (name, number)) is not None:
+        number += 1
+    return candidate
+
+
+def _write_all(descriptor: int, data: memoryview) -> None:
+    while len(data):
+        data = data[os.write(descriptor, data) :]
+
+
+def _discard(at: int, name: bytes) -> None:
+    try:
+        os.unlink(name, dir_fd=at)
+    except FileNotFoundError:
+        pass

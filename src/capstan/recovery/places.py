@@ -1,0 +1,85 @@
+"""Names below a target, reached from descriptor to descriptor: no link and no `..` can lead out of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import OrderedDict
+
+from capstan.core.files import display_path
+from capstan.errors import TargetError
+
+_KEPT = 64  # directories kept open: a restore goes from one to the next
+_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+class Places:
+    """Turns stored paths into (directory descriptor, name). `strip` leading components are dropped.
+
+    Directories that are missing on the way are made, with the mode that the process gives to new directories.
+    """
+
+    def __init__(self, root: bytes, *, strip: int = 0) -> None:
+        """Open or make the root; links are followed to it, as whoever named it meant. TargetError."""
+        self.root = root
+        self._strip = strip
+        try:
+            os.makedirs(root, exist_ok=True)  # noqa: PTH103 (bytes)
+            self._root = os.open(root, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+        except OSError as error:
+            raise TargetError(path=os.fsdecode(root), reason=error.strerror or str(error)) from None
+        self._open: OrderedDict[bytes, int] = OrderedDict()
+
+    def stripped(self, path: bytes) -> bytes:
+        """What is left of a stored path; b"" when nothing is. TargetError for a path that no honest writer makes."""
+        parts = path.split(b"/")
+        if not all(parts) or b".." in parts or b"." in parts or b"\0" in path:
+            raise TargetError(path=display_path(path), reason="the path is not one that Capstan writes; refused")
+        return b"/".join(parts[self._strip :])
+
+    def find(self, path: bytes) -> tuple[int, bytes]:
+        """The open directory of a stripped path, and the name in it. The descriptor is lent, until the next call."""
+        directory, _, name = path.rpartition(b"/")
+        return self._directory(directory), name
+
+    def close(self) -> None:
+        """Close all descriptors. Twice is harmless."""
+        while self._open:
+            os.close(self._open.popitem()[1])
+        if self._root >= 0:
+            os.close(self._root)
+            self._root = -1
+
+    def forget(self, path: bytes) -> None:
+        """Close what is kept of a directory that was removed or replaced."""
+        for known in [known for known in self._open if known == path or known.startswith(path + b"/")]:
+            os.close(self._open.pop(known))
+
+    def _directory(self, path: bytes) -> int:
+        if not path:
+            return self._root
+        known = self._open.get(path)
+        if known is not None:
+            self._open.move_to_end(path)
+            return known
+        above, _, name = path.rpartition(b"/")
+        parent = self._directory(above)
+        try:
+            descriptor = _enter(parent, name)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                reason = "something that is not a directory, maybe a link, is on the way; refused"
+            raise TargetError(path=display_path(path), reason=reason) from None
+        self._open[path] = descriptor
+        if len(self._open) > _KEPT:
+            os.close(self._open.popitem(last=False)[1])
+        return descriptor
+
+
+def _enter(parent: int, name: bytes) -> int:
+    try:
+        return os.open(name, _DIRECTORY, dir_fd=parent)
+    except FileNotFoundError:
+        os.mkdir(name, 0o777, dir_fd=parent)
+        return os.open(name, _DIRECTORY, dir_fd=parent)
