@@ -19,6 +19,7 @@ CapstanError
 │   ├── NoCartridgeAvailable · CartridgeMissing · CartridgeTooSmall · NoDriveAvailable
 ├── SourceError · TargetError  the file systems that are read from and written to
 ├── VerificationFailed         data came back, and is not what went out
+│   ├── DamageFound            a tape is damaged, where no file that was asked for lies
 └── JobCancelled
 
 An error is a `code` and parameters; the English text is the class's template, and translations are looked
@@ -438,6 +439,14 @@ class VerificationFailed(CapstanError):
     code = "verification-failed"
     exit_code = 6
     message = "{count} files are damaged or missing, first {first}"
+
+
+class DamageFound(VerificationFailed):
+    """Every file is good, but not the tape. Parameters: count, first."""
+
+    code = "damage-found"
+    message = "no file is damaged, but {count} places on tape are, first {first}"
+    hint = "copy what is on the cartridge to another one, and do not write to it again"
 
 
 class JobCancelled(CapstanError):

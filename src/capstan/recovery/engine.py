@@ -17,10 +17,11 @@ from capstan.clock import Clock
 from capstan.core.backup import BackupSet
 from capstan.core.files import display_path
 from capstan.core.job import RestorePhase
-from capstan.errors import CapstanError, CartridgeMissing, NotFound, VerificationFailed
+from capstan.errors import CapstanError, CartridgeMissing, DamageFound, NotFound, VerificationFailed
 from capstan.fileindex.store import FileIndexStore
 from capstan.jobs.context import JobContext
 from capstan.media.manager import TapeManager
+from capstan.recovery.phases import Phases
 from capstan.recovery.plan import RestorePlan
 from capstan.recovery.reading import SetReading, visit_cartridges
 from capstan.recovery.report import RecoveryReport
@@ -53,41 +54,6 @@ class Prepared:
     @property
     def content_bytes(self) -> int:
         return self.backup_set.bytes if self.selector.everything else self.selection.content_bytes
-
-
-class Phases:
-    """Tells a job's phases in their order, from the event loop and from threads."""
-
-    def __init__(self, context: JobContext) -> None:
-        self._context = context
-        self._loop = asyncio.get_running_loop()
-        self._reached: set[RestorePhase] = set()
-        self._queue: asyncio.Queue[RestorePhase] = asyncio.Queue()
-
-    async def enter(self, phase: RestorePhase, **data: Any) -> None:
-        """`phase` begins. LOAD and READ come again for each further cartridge; the tape manager tells of LOAD."""
-        await self.catch_up()
-        self._reached |= {phase, RestorePhase.LOAD} if phase is RestorePhase.READ else {phase}
-        await self._context.phase(phase, **data)
-
-    def begin(self, phase: RestorePhase) -> None:
-        """From any thread."""
-        self._loop.call_soon_threadsafe(self._queue.put_nowait, phase)
-
-    async def catch_up(self) -> None:
-        """Tell what threads have begun meanwhile."""
-        with suppress(asyncio.QueueEmpty):
-            while True:
-                phase = self._queue.get_nowait()
-                self._reached.add(phase)
-                await self._context.phase(phase)
-
-    async def complete(self) -> None:
-        """Pass through every phase that had nothing to do, but the last."""
-        await self.catch_up()
-        for phase in RestorePhase:
-            if phase not in self._reached and phase is not RestorePhase.NOTIFY:
-                await self.enter(phase)
 
 
 async def prepare(
@@ -239,7 +205,7 @@ class RestoreEngine:
                     libraries=prepared.libraries,
                     report=report,
                     context=context,
-                    enter=phases.enter,
+                    phases=phases,
                 )
                 await reading.finish()
         finally:
@@ -295,6 +261,7 @@ def raise_if_unsound(report: RecoveryReport, result: dict[str, Any]) -> None:
     if report.missing and not report.damage and all(problem.code == "missing" for problem in report.problems):
         error = CartridgeMissing(barcodes=", ".join(report.missing), files=report.error_count)
     else:
-        error = VerificationFailed(count=report.error_count, first=report.first())
+        kind = VerificationFailed if report.error_count else DamageFound
+        error = kind(count=report.error_count or len(report.damage), first=report.first())
     error.result = result
     raise error

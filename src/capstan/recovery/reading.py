@@ -6,7 +6,7 @@ A restore does it with a target; a verification does it without.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from capstan.core.job import RestorePhase
@@ -14,6 +14,7 @@ from capstan.errors import CartridgeMissing, DeviceError, FormatError, JobCancel
 from capstan.jobs.context import JobContext
 from capstan.media.manager import MountedCartridge, Purpose, TapeManager
 from capstan.recovery.assemble import MemberAssembler
+from capstan.recovery.phases import Phases
 from capstan.recovery.plan import CartridgeVisit, RestorePlan
 from capstan.recovery.report import RecoveryReport
 from capstan.recovery.rows import SetTable
@@ -94,16 +95,17 @@ async def visit_cartridges(
     libraries: Mapping[str, str],
     report: RecoveryReport,
     context: JobContext,
-    enter: Callable[..., Awaitable[None]],
+    phases: Phases,
 ) -> None:
     """Mount and read each cartridge of the plan; one that is missing, or fails twice, is reported and costs only its
     files.
 
-    `libraries` says in which library a barcode is. The manager tells of the phase LOAD, `enter` is told of READ.
+    `libraries` says in which library a barcode is. The manager tells of the phase LOAD.
     """
     for visit in plan.visits:
         for attempt in range(1, _ATTEMPTS + 1):
             context.check_cancelled()
+            await phases.catch_up()
             try:
                 library = libraries.get(visit.barcode)
                 if library is None:
@@ -113,7 +115,7 @@ async def visit_cartridges(
                 ) as mounted:
                     if mounted.cartridge.uuid != visit.cartridge:
                         raise CartridgeMissing(barcodes=f"{visit.barcode} (it was labelled anew)")
-                    await enter(RestorePhase.READ, cartridge=visit.barcode)
+                    await phases.enter(RestorePhase.READ, cartridge=visit.barcode)
                     await reading.read(mounted, visit)
                 break
             except (CartridgeMissing, FormatError, DeviceError, TransportError) as error:

@@ -18,12 +18,14 @@ from capstan.clock import Clock
 from capstan.core.backup import Commit
 from capstan.core.ids import new_uuid
 from capstan.core.job import RestorePhase
-from capstan.errors import CapstanError, WrongCartridge
+from capstan.core.media import CartridgeState
+from capstan.errors import NotCapstanTape, WrongCartridge
 from capstan.fileindex.store import FileIndexStore
 from capstan.jobs.context import JobContext
 from capstan.media.manager import MountedCartridge, Purpose, TapeManager
-from capstan.recovery.engine import Phases, counts, prepare, progress, raise_if_unsound, tell, ticking
+from capstan.recovery.engine import counts, prepare, progress, raise_if_unsound, tell, ticking
 from capstan.recovery.inspection import Inspection, check_headers, inspect_cartridge
+from capstan.recovery.phases import Phases
 from capstan.recovery.reading import SetReading, visit_cartridges
 from capstan.recovery.report import RecoveryReport, Trouble
 from capstan.recovery.rows import Part, SetTable, kept_parts
@@ -82,7 +84,7 @@ class VerifyEngine:
                     libraries=prepared.libraries,
                     report=report,
                     context=context,
-                    enter=phases.enter,
+                    phases=phases,
                 )
                 await reading.finish()
         finally:
@@ -101,7 +103,7 @@ class VerifyEngine:
         """Verify label, headers, INDEXes and their chains, every record, every segment, and every file that lies
         wholly on this cartridge; the outcome is kept with the cartridge.
 
-        Raises VerificationFailed at the end, with the result in `result`.
+        Raises VerificationFailed at the end, with the result in `result`; NotCapstanTape; WrongCartridge.
         """
         began = self._clock.monotonic()
         async with self._catalog.snapshot() as catalog:
@@ -209,14 +211,18 @@ def _inspect(drive: TapeDrive, barcode: str, spool: Path) -> Inspection:
 
 
 def _compare(inspection: Inspection, uuid: str, commits: Sequence[Commit], report: RecoveryReport) -> None:
-    """Report where the tape is not what the catalog says. Raises WrongCartridge for another label."""
+    """Report where the tape is not what the catalog says.
+
+    Raises WrongCartridge for another label, and NotCapstanTape for a cartridge that nobody took for ours.
+    """
     barcode, label = inspection.barcode, inspection.label
+    if label is None and not uuid and inspection.state is not CartridgeState.SUSPECT:
+        raise NotCapstanTape(barcode=barcode, found=inspection.reason)
     if label is None or label.barcode != barcode:
         report.spoil(Trouble(barcode, 0, inspection.reason))
         return
     if uuid and label.uuid != uuid:
-        error: CapstanError = WrongCartridge(barcode=barcode, label=label.uuid, expected=uuid)
-        raise error
+        raise WrongCartridge(barcode=barcode, label=label.uuid, expected=uuid)
     read = {index.header_sha256 for index in inspection.indexes}
     for commit in commits:
         if commit.header_sha256 not in read and not inspection.is_damaged(commit):

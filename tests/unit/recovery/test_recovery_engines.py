@@ -19,8 +19,10 @@ from capstan.core.media import CartridgeState
 from capstan.errors import (
     CapstanError,
     CartridgeMissing,
+    DamageFound,
     HardwareError,
     JobCancelled,
+    NotCapstanTape,
     NotFound,
     VerificationFailed,
 )
@@ -359,3 +361,26 @@ async def test_a_damaged_index_does_not_lose_what_the_catalog_kept(home: Written
     for set_id in (first, second):
         await home.restore(set_id)
         assert home.target.files == home.content(set_id)
+
+
+@with_home
+async def test_damage_that_spoils_no_file_is_still_an_error(home: WrittenHome) -> None:
+    """Every file comes back, and the damaged place is named, with an exit code that is not 0."""
+    set_id = await home.write("docs", tree(10), ["A1L9"])
+    async with home.catalog.snapshot() as catalog:
+        block = (await catalog.backups.list_segments(set_id))[0].block
+    home.tapes["A1L9"].unreadable.add(block)
+    error = await raised(home.restore(set_id))
+    assert isinstance(error, DamageFound) and error.exit_code == 6 and f"block {block}" in str(error)
+    assert home.target.files == home.content(set_id)
+
+
+@with_home
+async def test_verify_refuses_what_is_not_ours(home: WrittenHome) -> None:
+    """A blank cartridge is not called damaged; one of ours whose label is gone is."""
+    home.tapes["Z9L9"] = type(home.tapes["A1L9"])()
+    await home.manager.inventory()
+    assert isinstance(await raised(home.verifier().run_cartridge("Z9L9", home.context())), NotCapstanTape)
+    home.tapes["A1L9"].blocks.clear()
+    error = await raised(home.verifier().run_cartridge("A1L9", home.context()))
+    assert isinstance(error, VerificationFailed)
