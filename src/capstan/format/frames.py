@@ -41,12 +41,14 @@ class OpenMember:
 @dataclass(slots=True)
 class ResumePoint:
     """Where the stream can be taken up again: at a frame's end. `after` is the last stored path that was handled
-    (None: nothing yet), in scan order; `open_member` has its rest behind `tar_offset`."""
+    (None: nothing yet), in scan order; `open_member` has its rest behind `tar_offset`. `lost_links`: first names of
+    hard-linked files that are not in the stream, and which name has the content in their place (None: none yet)."""
 
     tar_offset: int = 0
     after: bytes | None = None
     open_member: OpenMember | None = None
     totals: Totals = field(default_factory=Totals)
+    lost_links: dict[bytes, bytes | None] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
