@@ -55,6 +55,10 @@ class FilesystemSource:
 
     def scan(self, after: bytes | None = None) -> Iterator[FileEntry | SourceWarning]:
         start = None if after is None else scan_key(after)
+        # A first name that an earlier scan met behind this start may be gone by now: nothing may link to it.
+        self._links = {
+            key: link for key, link in self._links.items() if start is not None and scan_key(link[0]) <= start
+        }
         ancestors: set[bytes] = set()
         for root in self._roots:
             yield from self._parents(root, ancestors, start)
@@ -79,6 +83,8 @@ class FilesystemSource:
         found = _entry(path, os.lstat(b"/" + path))
         if found is None:
             raise OSError(2, "it is a socket", path)
+        if found.type is FileType.SYMLINK:
+            found.target = os.readlink(b"/" + path)
         found.xattrs = _xattrs(b"/" + path)
         return found
 
