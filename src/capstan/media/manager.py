@@ -45,15 +45,17 @@ class Purpose(Enum):
 
     READ = "read"
     WRITE = "write"
+    INSPECT = "inspect"  # whatever is in it: the label is neither read nor checked
 
 
 @dataclass(slots=True)
 class MountedCartridge:
-    """A cartridge in a drive, its label read and checked. Valid inside `TapeManager.mount` only."""
+    """A cartridge in a drive. `label` was read and checked, None only for Purpose.INSPECT. Valid inside
+    `TapeManager.mount` only."""
 
     lane: DriveLane
     cartridge: Cartridge
-    label: Label
+    label: Label | None
 
 
 OnAhead = Callable[[MountedCartridge, tuple[FoundIndex, ...]], Awaitable[None]]
@@ -288,6 +290,8 @@ class TapeManager:
         self, slot: DriveSlot, cartridge: Cartridge, purpose: Purpose, pool: str | None, context: JobContext
     ) -> MountedCartridge | None:
         """Read and check the label. None: not this one, choose another for the pool."""
+        if purpose is Purpose.INSPECT:
+            return MountedCartridge(slot.lane, cartridge, None)
         writing = purpose is Purpose.WRITE
         if writing and (await slot.lane.run(_status)).write_protected:
             if pool is None:
