@@ -173,7 +173,11 @@ class MemberAssembler:
         if self._outcomes.get(first) is None:
             reason = f"the file it is a further name of was not restored: {display_path(first)}"
             raise TargetError(path=display_path(entry.path), reason=reason)
-        return target.hardlink(replace(entry, target=first), first)
+        placement = target.hardlink(replace(entry, target=first), first)
+        if placement is Placement.WRITTEN and self._outcomes[first] is Placement.SKIPPED:
+            what = f"it is linked to a file that was kept, and whose content may differ: {display_path(first)}"
+            self._report.warn("linked-to-kept", entry.path, what)
+        return placement
 
     def _first_of(self, entry: FileEntry) -> bytes:
         """Under which stored path the data of a hard link is restored."""

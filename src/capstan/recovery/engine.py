@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from capstan.catalog.catalog import Catalog, Repositories
+from capstan.catalog.catalog import Catalog
 from capstan.clock import Clock
 from capstan.core.backup import BackupSet
 from capstan.core.files import display_path
@@ -38,7 +38,8 @@ TargetFactory = Callable[[RestoreRequest], RecoveryTarget]
 
 @dataclass(slots=True)
 class Prepared:
-    """A request, looked up and planned. `libraries`: where each cartridge that is in a library is."""
+    """A request, looked up and planned. `libraries`: where each cartridge was seen last; `present`:
+    barcodes that are there, as far as the catalog knows."""
 
     backup_set: BackupSet
     selector: Selector
@@ -46,6 +47,7 @@ class Prepared:
     selection: Selection
     plan: RestorePlan
     libraries: dict[str, str]
+    present: set[str]
 
     @property
     def files(self) -> int:
@@ -63,7 +65,11 @@ async def prepare(
     async with catalog.snapshot() as repositories:
         backup_set = await resolve_set(repositories, reference)
         commits = await repositories.backups.list_commits(set_id=backup_set.id)
-        libraries = await _libraries(repositories, backup_set, library)
+        cartridges = [await repositories.media.find(barcode) for barcode in backup_set.cartridges]
+    libraries = {
+        found.barcode: found.library or library for found in cartridges if found and (found.library or library)
+    }
+    present = {found.barcode for found in cartridges if found and found.place}
 
     def plan() -> tuple[SetTable, Selection, RestorePlan]:
         table = SetTable(kept_parts(store, backup_set.id, commits))
@@ -74,16 +80,7 @@ async def prepare(
     if not selector.everything and not selection.files and not planned.frames.count:
         wanted = " ".join(display_path(path) for path in selector.paths) or " ".join(selector.patterns)
         raise NotFound(what=f"file in set {backup_set.id}", name=wanted)
-    return Prepared(backup_set, selector, table, selection, planned, libraries)
-
-
-async def _libraries(catalog: Repositories, backup_set: BackupSet, library: str) -> dict[str, str]:
-    found = {}
-    for barcode in backup_set.cartridges:
-        cartridge = await catalog.media.find(barcode)
-        if cartridge is not None and (cartridge.library or library):
-            found[barcode] = cartridge.library or library
-    return found
+    return Prepared(backup_set, selector, table, selection, planned, libraries, present)
 
 
 @asynccontextmanager
@@ -130,7 +127,7 @@ class RestoreEngine:
             "files": prepared.files,
             "bytes": prepared.content_bytes,
             **prepared.plan.as_dict(),
-            "missing": prepared.plan.missing(prepared.libraries),
+            "missing": prepared.plan.missing(prepared.present),
         }
 
     async def run(self, request: RestoreRequest, context: JobContext) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import asyncio
 import random
 import threading
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from capstan.errors import (
     NotFound,
     VerificationFailed,
 )
+from capstan.recovery.select import RestoreRequest
 from capstan.recovery.target import Placement
 from capstan.tape.drive import BlockRead
 from capstan.testing.memory_drive import MemoryTapeDrive
@@ -91,6 +93,22 @@ async def test_one_file_mounts_one_cartridge(home: WrittenHome) -> None:
     error = await raised(home.restore(set_id, b"/nothing/here", b"/" + path))
     assert isinstance(error, VerificationFailed) and home.target.files == {path: members[-1][1]}
     assert error.result is not None and error.result["problems"][0]["path"] == "nothing/here"
+
+
+@with_home
+async def test_a_plan_says_what_a_restore_would_do(home: WrittenHome) -> None:
+    """Files, bytes, cartridges, what is read and what is missing, without a mount; and the restore reads just that."""
+    members = tree(30)
+    set_id = await home.write("docs", members, ["A1L9", "B2L9"])
+    async with home.catalog.transaction() as catalog:
+        await catalog.media.save(replace(await catalog.media.get("B2L9"), place=""))
+    plan = await home.restorer().plan(RestoreRequest("latest:docs", home.folder))
+    assert (plan["set_id"], plan["files"], plan["cartridges"]) == (set_id, 30, ["A1L9", "B2L9"])
+    assert plan["missing"] == ["B2L9"] and home.manager.mounts == []
+    result = await home.restore(set_id)
+    assert (plan["bytes_to_read"], plan["locates"]) == (result["bytes_read_from_tape"], result["locates"])
+    one = await home.restorer().plan(RestoreRequest(set_id, home.folder, paths=(members[0][0].path,)))
+    assert (one["files"], one["bytes"], one["locates"]) == (1, len(members[0][1]), 1)
 
 
 @with_home

@@ -194,6 +194,15 @@ def test_links_to_a_file_that_failed_are_errors_too(tmp_path: Path) -> None:
     assert [problem.path for problem in report.problems] == [b"a", b"c"] and set(target.files) == {b"b"}
 
 
+def test_a_link_to_a_file_that_was_kept_is_said(tmp_path: Path) -> None:
+    """Where the conflicts policy kept the first name, a further name is linked to what is there, with a warning."""
+    members = [member(b"a", b"new"), member(b"b", type=FileType.HARDLINK, target=b"a")]
+    target = MemoryTarget(kept=frozenset({b"a"}))
+    target.files[b"a"] = b"old"
+    report = WrittenSet(tmp_path, members).restore(target=target)
+    assert [(warning.code, warning.path) for warning in report.warnings] == [("linked-to-kept", b"b")]
+
+
 def test_a_refused_entry_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the target refuses is named; what it skips is counted; all else is written."""
     monkeypatch.setattr(assemble, "_IN_MEMORY", 50_000)

@@ -197,14 +197,16 @@ class WrittenHome:
 
     async def restore(self, reference: str, *paths: bytes) -> dict[str, Any]:
         self.target = MemoryTarget()
-        engine = RestoreEngine(
+        return await self.restorer().run(RestoreRequest(reference, self.folder / "out", paths=paths), self.context())
+
+    def restorer(self) -> RestoreEngine:
+        return RestoreEngine(
             catalog=self.catalog,
             manager=self.manager,  # type: ignore[arg-type]
             store=self.store,
             clock=self.clock,
             open_target=lambda request: self.target,
         )
-        return await engine.run(RestoreRequest(reference, self.folder / "out", paths=paths), self.context())
 
     def verifier(self) -> VerifyEngine:
         return VerifyEngine(
