@@ -64,7 +64,6 @@ class JobRunner:
         with ProcessLock(self._lock_path(job.id), f"job {job.id}"):
             async with self._catalog.transaction() as catalog:
                 await catalog.jobs.add(job)
-            await self.tell("job.phase", job.id, {"phase": "create"})
             context = JobContext(job, self, self._clock)
             self._running[job.id] = context
             poll = asyncio.create_task(self._poll_cancel(context))
@@ -81,12 +80,13 @@ class JobRunner:
         job = context.job
         job.state, job.started_at = JobState.RUNNING, self._clock.now()
         await self._replace(job, was=JobState.CREATED)
-        await context.phase("accept")
+        await self.tell("job.started", job.id, {"kind": job.kind.value, "name": job.name})
         try:
             result = await work(context)
         except BaseException as error:
             cancelled = isinstance(error, JobCancelled | asyncio.CancelledError)
             job.error = error.as_dict() if isinstance(error, CapstanError) else _unexpected(error)
+            job.result = (error.result if isinstance(error, CapstanError) else None) or {}
             await self._end(context, JobState.CANCELLED if cancelled else JobState.FAILED)
             raise
         job.result = result
@@ -95,8 +95,6 @@ class JobRunner:
 
     async def _end(self, context: JobContext, state: JobState) -> None:
         job = context.job
-        job.phase = "notify"
-        await self.tell("job.phase", job.id, {"phase": "notify"})
         job.state, job.finished_at = state, self._clock.now()
         await self._replace(job, was=JobState.RUNNING)
         await self.tell("job.ended", job.id, {"state": state.value, "error": job.error, "warnings": job.warning_count})
