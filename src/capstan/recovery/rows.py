@@ -17,6 +17,7 @@ import pyarrow.dataset as ds
 
 from capstan.core.backup import Commit, Segment
 from capstan.core.files import FileEntry, FileFlag, FileType, display_path
+from capstan.errors import HomeDamaged
 from capstan.fileindex.store import FileIndexStore
 from capstan.format.frames import Row
 from capstan.format.reader import read_crcs
@@ -67,7 +68,10 @@ def kept_parts(store: FileIndexStore, set_id: str, commits: Sequence[Commit]) ->
 
 
 class SetTable:
-    """Reads the parts of one set. Each call of a stream begins a new pass; nothing large is kept between."""
+    """Reads the parts of one set. Each call of a stream begins a new pass; nothing large is kept between.
+
+    Raises HomeDamaged when a table cannot be read.
+    """
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self._parts = sorted(parts, key=lambda part: part.sequence)
@@ -94,8 +98,7 @@ class SetTable:
     def frames(self) -> Iterator[FramePlace]:
         """Every frame that is known, by `tar_offset`."""
         for part in self._parts:
-            source = ds.dataset([str(part.frames)], format="parquet")
-            for batch in _scan(source, _FRAME_COLUMNS, None):
+            for batch in _scan(part.frames, _FRAME_COLUMNS, None):
                 yield from map(FramePlace._make, zip(*(column.to_pylist() for column in batch.columns), strict=True))
 
     def crcs(self, segment: Segment) -> array[int]:
@@ -121,7 +124,7 @@ class SetTable:
 
     def _batches(self, columns: Sequence[str], where: Any) -> Iterator[pa.RecordBatch]:
         for part in self._parts:
-            yield from _scan(ds.dataset([str(part.files)], format="parquet"), columns, where)
+            yield from _scan(part.files, columns, where)
 
     def _is_replaced(self, row: Row) -> bool:
         if row.flags & FileFlag.CONTINUES:
@@ -153,12 +156,15 @@ class SetTable:
         return frozenset(continued), frozenset(superseded)
 
 
-def _scan(source: Any, columns: Sequence[str], where: Any) -> Iterator[pa.RecordBatch]:
+def _scan(path: Path, columns: Sequence[str], where: Any) -> Iterator[pa.RecordBatch]:
     """Batches in the order of the file; little is read ahead, so that memory does not grow with the set."""
-    scanner = source.scanner(
-        columns=list(columns), filter=where, batch_size=_BATCH, batch_readahead=2, fragment_readahead=1
-    )
-    yield from scanner.to_batches()
+    try:
+        scanner = ds.dataset([str(path)], format="parquet").scanner(
+            columns=list(columns), filter=where, batch_size=_BATCH, batch_readahead=2, fragment_readahead=1
+        )
+        yield from scanner.to_batches()
+    except (pa.ArrowException, OSError) as error:
+        raise HomeDamaged(path=path, reason=str(error).splitlines()[0]) from error
 
 
 def _prefilter(selector: Selector) -> Any:

@@ -22,6 +22,7 @@ from capstan.errors import (
     CartridgeMissing,
     DamageFound,
     HardwareError,
+    HomeDamaged,
     JobCancelled,
     NotCapstanTape,
     NotFound,
@@ -402,3 +403,16 @@ async def test_verify_refuses_what_is_not_ours(home: WrittenHome) -> None:
     home.tapes["A1L9"].blocks.clear()
     error = await raised(home.verifier().run_cartridge("A1L9", home.context()))
     assert isinstance(error, VerificationFailed)
+
+
+@with_home
+async def test_a_broken_table_in_the_home_is_named(home: WrittenHome) -> None:
+    """A file index that was damaged beside the catalog ends the restore with its name and the way out: a rebuild."""
+    set_id = await home.write("docs", tree(5), ["A1L9"])
+    path = home.store.files(set_id)[0]
+    path.write_bytes(path.read_bytes()[:50])
+    error = await raised(home.restore(set_id))
+    assert isinstance(error, HomeDamaged) and str(path) in str(error) and "rebuild" in error.hint_text
+    await home.rebuild()
+    await home.restore(set_id)
+    assert home.target.files == home.content(set_id)
