@@ -1,1 +1,234 @@
-"""The composition root: the only module that names adapters."""
+"""The composition root: the only module that names adapters and puts the parts together, by hand."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from capstan.backup.engine import BackupEngine
+from capstan.backup.filesystem import FilesystemSource, Inode
+from capstan.backup.request import BackupRequest
+from capstan.catalog.sql_catalog import SqlCatalog
+from capstan.clock import Clock, SystemClock
+from capstan.config.home import Home
+from capstan.config.settings import Settings, VirtualLibrarySettings
+from capstan.core.backup import SetState
+from capstan.core.ids import check_name
+from capstan.core.job import Event
+from capstan.core.media import Cartridge, CartridgeState
+from capstan.errors import NotFound
+from capstan.fileindex.search import FileSearch
+from capstan.fileindex.store import FileIndexStore
+from capstan.format.codecs import parse_codec
+from capstan.format.layout import ArchiveParameters
+from capstan.jobs.runner import JobRunner
+from capstan.media.adoption import Adoption
+from capstan.media.ledger import Ledger
+from capstan.media.library import LibraryDevices
+from capstan.media.manager import TapeManager
+from capstan.media.operations import TapeOperations
+from capstan.recovery.engine import RestoreEngine
+from capstan.recovery.filesystem import FilesystemTarget
+from capstan.recovery.rebuild import RebuildEngine
+from capstan.recovery.select import RestoreRequest
+from capstan.recovery.target import RecoveryTarget
+from capstan.recovery.verify import VerifyEngine
+from capstan.scsi.virtual.faults import FaultPlan
+from capstan.scsi.virtual.library import LibrarySpec, VirtualLibrary
+from capstan.tape.drive import TapeDrive
+from capstan.tape.scsi_changer import ScsiMediaChanger
+from capstan.tape.scsi_drive import ScsiTapeDrive
+
+_FIRST_DRIVE = 101
+_MAX_WORKERS = 8
+
+
+@dataclass(slots=True)
+class Capstan:
+    """One open home with everything that works on it."""
+
+    home: Home
+    settings: Settings
+    clock: Clock
+    catalog: SqlCatalog
+    store: FileIndexStore
+    search: FileSearch
+    jobs: JobRunner
+    manager: TapeManager
+    operations: TapeOperations
+    backup: BackupEngine
+    restore: RestoreEngine
+    verify: VerifyEngine
+    rebuild: RebuildEngine
+
+    def parameters(self, codec: str | None = None) -> ArchiveParameters:
+        """The settings of `[archive]` with another codec, if one is given."""
+        archive = self.settings.archive
+        name, level = parse_codec(codec or archive.codec)
+        return ArchiveParameters(
+            codec=name,
+            level=level,
+            frame_bytes=archive.frame_bytes,
+            segment_bytes=archive.segment_bytes,
+            commit_bytes=archive.commit_bytes,
+            commit_seconds=archive.commit_seconds,
+        )
+
+    async def create_virtual_library(self, spec: LibrarySpec) -> list[str]:
+        """Build a virtual library, define it, and enter its cartridges as scratch. Returns their barcodes.
+
+        The definition comes last but the catalog's rows: a failure leaves at most a folder that is no library yet.
+        """
+        check_name("library", spec.name)
+        definition = VirtualLibrarySettings(path=f"libraries/{spec.name}")
+        barcodes = VirtualLibrary.create(self.home.library_path(definition), spec)
+        self.home.add_library(spec.name, definition)
+        self.settings.libraries[spec.name] = definition
+        await self.operations.inventory(spec.name)
+        async with self.catalog.transaction() as catalog:
+            for barcode in barcodes:
+                cartridge: Cartridge = await catalog.media.get(barcode)
+                if cartridge.state is CartridgeState.UNKNOWN:
+                    cartridge.state = CartridgeState.SCRATCH
+                    await catalog.media.save(cartridge)
+        return barcodes
+
+    async def tidy(self) -> None:
+        """What the death of another process left: jobs that are no more, sets that nobody writes."""
+        await self.jobs.reap()
+        async with self.catalog.transaction() as catalog:
+            for backup_set in await catalog.backups.list(states=[SetState.WRITING]):
+                job = await catalog.jobs.get(backup_set.job_id) if backup_set.job_id else None
+                if job is None or not self.jobs.is_alive(job):
+                    backup_set.state = SetState.INCOMPLETE
+                    await catalog.backups.save(backup_set)
+
+
+class VirtualDevices:
+    """An open virtual library as the tape manager sees it."""
+
+    def __init__(self, library: VirtualLibrary) -> None:
+        self._library = library
+        self.name = library.name
+        self.generation = library.generation.name
+        self.changer = ScsiMediaChanger(library.changer_transport())
+
+    def open_drive(self, serial: str, element: int) -> TapeDrive:
+        return ScsiTapeDrive(self._library.drive_transport(element - _FIRST_DRIVE))
+
+    def capacity_of(self, barcode: str) -> int:
+        return self._library.capacity_of(barcode)
+
+    def close(self) -> None:
+        self._library.close()
+
+
+@asynccontextmanager
+async def open_home(
+    path: Path,
+    *,
+    clock: Clock | None = None,
+    listener: Callable[[Event], None] | None = None,
+    faults: FaultPlan | None = None,
+) -> AsyncIterator[Capstan]:
+    """Open the home at an absolute path, made if it is not there; close everything at the end."""
+    home = Home(path)
+    home.prepare()
+    settings = home.settings()
+    clock = clock or SystemClock()
+    catalog = SqlCatalog(home.database)
+    await catalog.open()
+    capstan = _wire(home, settings, clock, catalog, listener, faults)
+    try:
+        yield capstan
+    finally:
+        await capstan.manager.close()
+        await catalog.close()
+
+
+def _wire(
+    home: Home,
+    settings: Settings,
+    clock: Clock,
+    catalog: SqlCatalog,
+    listener: Callable[[Event], None] | None,
+    faults: FaultPlan | None,
+) -> Capstan:
+    host = socket.gethostname()
+    store = FileIndexStore(home.indexes)
+    ledger = Ledger(catalog, store)
+
+    def open_devices(name: str) -> LibraryDevices:
+        definition = settings.libraries.get(name)
+        if definition is None:
+            known = ", ".join(sorted(settings.libraries)) or "none yet: `capstan library create NAME --virtual`"
+            raise NotFound(what="library", name=name, hint=f"there are: {known}")
+        return VirtualDevices(VirtualLibrary.open(home.library_path(definition), faults=faults))
+
+    manager = TapeManager(
+        catalog=catalog,
+        clock=clock,
+        open_devices=open_devices,
+        record_bytes=settings.archive.record_bytes,
+        on_ahead=Adoption(catalog=catalog, ledger=ledger, spool=home.spool).take_in,
+    )
+
+    def open_source(request: BackupRequest) -> FilesystemSource:
+        return FilesystemSource(
+            request.sources,
+            excludes=request.excludes,
+            one_file_system=request.one_file_system,
+            skip=_inodes(home, settings),
+        )
+
+    def open_target(request: RestoreRequest) -> RecoveryTarget:
+        return FilesystemTarget(os.fsencode(request.to), conflicts=request.conflicts, strip=request.strip)
+
+    return Capstan(
+        home=home,
+        settings=settings,
+        clock=clock,
+        catalog=catalog,
+        store=store,
+        search=FileSearch(spool=home.spool),
+        jobs=JobRunner(catalog=catalog, clock=clock, folder=home.jobs, host=host, listener=listener),
+        manager=manager,
+        operations=TapeOperations(catalog=catalog, manager=manager),
+        backup=BackupEngine(
+            catalog=catalog,
+            manager=manager,
+            ledger=ledger,
+            clock=clock,
+            spool=home.spool,
+            host=host,
+            workers=settings.engine.workers or min(os.cpu_count() or 1, _MAX_WORKERS),
+            open_source=open_source,
+        ),
+        restore=RestoreEngine(catalog=catalog, manager=manager, store=store, clock=clock, open_target=open_target),
+        verify=VerifyEngine(catalog=catalog, manager=manager, store=store, clock=clock, spool=home.spool),
+        rebuild=RebuildEngine(
+            catalog=catalog,
+            manager=manager,
+            ledger=ledger,
+            store=store,
+            clock=clock,
+            spool=home.spool,
+            is_virtual=lambda name: name in settings.libraries,
+        ),
+    )
+
+
+def _inodes(home: Home, settings: Settings) -> frozenset[Inode]:
+    """The directories that a backup must not walk into: the home, and virtual libraries wherever they lie."""
+    found = set()
+    for path in (home.path, *(home.library_path(library) for library in settings.libraries.values())):
+        try:
+            status = path.stat()
+        except OSError:
+            continue
+        found.add((status.st_dev, status.st_ino))
+    return frozenset(found)

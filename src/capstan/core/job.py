@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 
 class JobKind(StrEnum):
@@ -111,3 +111,22 @@ class Event:
     data: dict[str, Any]
     job_id: str = ""
     sequence: int = 0
+
+
+class JobReporter(Protocol):
+    """What work below the job runner tells of itself; `jobs.JobContext` is the one there is."""
+
+    @property
+    def job_id(self) -> str: ...
+
+    async def phase(self, phase: str, **data: Any) -> None:
+        """A phase of the work begins. Raises JobCancelled if the job shall stop."""
+        ...
+
+    async def warning(self, code: str, *, path: bytes | None = None, detail: str = "") -> None:
+        """Something went wrong, and the work goes on."""
+        ...
+
+    async def tell(self, kind: str, **data: Any) -> None:
+        """Anything else that happened."""
+        ...

@@ -22,9 +22,12 @@ CLEANING_PREFIX = "CLN"
 class LibraryDevices(Protocol):
     """The devices of one library, open and owned by this process. Made by the composition root."""
 
-    name: str
-    generation: str
-    changer: MediaChanger
+    @property
+    def name(self) -> str: ...
+    @property
+    def generation(self) -> str: ...
+    @property
+    def changer(self) -> MediaChanger: ...
 
     def open_drive(self, serial: str, element: int) -> TapeDrive:
         """The drive in that element of the changer; `serial` is what the changer says of it."""

@@ -11,6 +11,7 @@ from enum import Enum
 from capstan.catalog.catalog import Catalog
 from capstan.clock import Clock
 from capstan.core.ids import new_uuid
+from capstan.core.job import JobReporter
 from capstan.core.media import Cartridge, CartridgeState, Pool
 from capstan.errors import (
     CapstanError,
@@ -29,7 +30,6 @@ from capstan.errors import (
 from capstan.format.append import FoundIndex, examine_tail, go_to_end
 from capstan.format.label import Label, read_label, write_label
 from capstan.format.layout import DEFAULT_RECORD_BYTES
-from capstan.jobs.context import JobContext
 from capstan.media.lane import DriveLane
 from capstan.media.library import DriveSlot, OpenDevices, OpenLibrary, element_of
 from capstan.media.selection import choose_for_writing
@@ -112,7 +112,7 @@ class TapeManager:
         library: str,
         *,
         purpose: Purpose,
-        context: JobContext,
+        context: JobReporter,
         barcode: str | None = None,
         pool: str | None = None,
     ) -> AsyncIterator[MountedCartridge]:
@@ -139,6 +139,18 @@ class TapeManager:
         except BaseException as error:
             if isinstance(error, DeviceError | TransportError):
                 self._refuse(context, mounted.cartridge.barcode if pool else "")
+            await self._return(open_library, slot, context, failed=True)
+            raise
+        await self._return(open_library, slot, context, failed=False)
+
+    @asynccontextmanager
+    async def load_raw(self, library: str, barcode: str, context: JobReporter) -> AsyncIterator[DriveLane]:
+        """A cartridge in a drive, whatever is on it; at the end it goes home."""
+        open_library = await self.open(library)
+        slot, _ = await self._load(open_library, barcode, None, context)
+        try:
+            yield slot.lane
+        except BaseException:
             await self._return(open_library, slot, context, failed=True)
             raise
         await self._return(open_library, slot, context, failed=False)
@@ -199,7 +211,7 @@ class TapeManager:
     # ── into the drive ────────────────────────────────────────────────────────────────────────────────
 
     async def _load(
-        self, library: OpenLibrary, barcode: str | None, pool: str | None, context: JobContext
+        self, library: OpenLibrary, barcode: str | None, pool: str | None, context: JobReporter
     ) -> tuple[DriveSlot, Cartridge]:
         async with library.robot:
             inventory = await library.inventory()
@@ -223,7 +235,7 @@ class TapeManager:
         return slot, cartridge
 
     async def _choose(
-        self, library: OpenLibrary, barcode: str | None, pool: str | None, context: JobContext
+        self, library: OpenLibrary, barcode: str | None, pool: str | None, context: JobReporter
     ) -> Cartridge:
         busy = {slot.address for slot in library.drives.values() if slot.busy}
         if barcode is not None:
@@ -246,7 +258,7 @@ class TapeManager:
         return chosen
 
     async def _free_drive(
-        self, library: OpenLibrary, inventory: Inventory, wanted: Element, context: JobContext
+        self, library: OpenLibrary, inventory: Inventory, wanted: Element, context: JobReporter
     ) -> DriveSlot:
         """A drive for the cartridge: the one it is in, an empty one, or one whose idle cartridge goes home."""
         if isinstance(wanted.place, DriveAddress):
@@ -265,7 +277,7 @@ class TapeManager:
             return slot
         raise NoDriveAvailable(library=library.name)
 
-    async def _return(self, library: OpenLibrary, slot: DriveSlot, context: JobContext, *, failed: bool) -> None:
+    async def _return(self, library: OpenLibrary, slot: DriveSlot, context: JobReporter, *, failed: bool) -> None:
         """Bring the cartridge home and free the drive."""
 
         async def bring() -> None:
@@ -287,7 +299,7 @@ class TapeManager:
     # ── what is in it ─────────────────────────────────────────────────────────────────────────────────
 
     async def _identify(
-        self, slot: DriveSlot, cartridge: Cartridge, purpose: Purpose, pool: str | None, context: JobContext
+        self, slot: DriveSlot, cartridge: Cartridge, purpose: Purpose, pool: str | None, context: JobReporter
     ) -> MountedCartridge | None:
         """Read and check the label. None: not this one, choose another for the pool."""
         if purpose is Purpose.INSPECT:
@@ -307,7 +319,7 @@ class TapeManager:
         _check_label(cartridge, label)
         return MountedCartridge(slot.lane, cartridge, label)
 
-    async def _is_scratch(self, lane: DriveLane, cartridge: Cartridge, context: JobContext) -> bool:
+    async def _is_scratch(self, lane: DriveLane, cartridge: Cartridge, context: JobReporter) -> bool:
         """Whether a cartridge that the catalog calls scratch may be written over: it is blank, or holds the very label
         that the catalog knows. Somebody else's is marked foreign; one of ours that is unknown stops everything: this
         catalog is older than the tape."""
@@ -327,7 +339,7 @@ class TapeManager:
             return True
         raise TapeAheadOfCatalog(barcode=cartridge.barcode, block=0)
 
-    def _refuse(self, context: JobContext, barcode: str) -> None:
+    def _refuse(self, context: JobReporter, barcode: str) -> None:
         self._refused.setdefault(context.job_id, set()).add(barcode)
 
 

@@ -1,0 +1,110 @@
+"""The home: one directory with everything that this installation keeps.
+
+capstan.toml   settings and the definitions of libraries: outlives the database
+catalog.db     what is known of sets, cartridges and jobs
+indexes/       the file index of each set
+jobs/          locks of running jobs
+spool/         what is being made; emptied at will
+libraries/     virtual libraries
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import tomlkit
+from pydantic import ValidationError
+from tomlkit.exceptions import TOMLKitError
+
+from capstan.config.settings import Settings, VirtualLibrarySettings
+from capstan.core.ids import check_name
+from capstan.errors import AlreadyExists, ConfigurationBroken, StorageFailed
+
+_FOLDERS = ("indexes", "jobs", "spool", "libraries")
+_FIRST = """\
+# Settings of this Capstan home. Every key has a default; `docs/operations.md` lists them.
+"""
+
+
+class Home:
+    """Paths and settings of one home directory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def configuration(self) -> Path:
+        return self.path / "capstan.toml"
+
+    @property
+    def database(self) -> Path:
+        return self.path / "catalog.db"
+
+    @property
+    def indexes(self) -> Path:
+        return self.path / "indexes"
+
+    @property
+    def jobs(self) -> Path:
+        return self.path / "jobs"
+
+    @property
+    def spool(self) -> Path:
+        return self.path / "spool"
+
+    def prepare(self) -> None:
+        """Make what is missing, private to its owner. StorageFailed."""
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for name in _FOLDERS:
+                (self.path / name).mkdir(mode=0o700, exist_ok=True)
+            if not self.configuration.exists():
+                self._write(_FIRST)
+        except OSError as error:
+            raise StorageFailed(path=self.path, reason=error.strerror or str(error)) from None
+
+    def settings(self) -> Settings:
+        """Read capstan.toml. ConfigurationBroken names the key and what is wrong with it."""
+        try:
+            return Settings.model_validate(self._document().unwrap())
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            reason = f"{key}: {first['msg']}" + (f" (it is {first['input']!r})" if first["loc"] else "")
+            raise ConfigurationBroken(path=self.configuration, reason=reason) from None
+
+    def add_library(self, name: str, library: VirtualLibrarySettings) -> None:
+        """Define a library in capstan.toml; comments and order stay. AlreadyExists."""
+        check_name("library", name)
+        document = self._document()
+        libraries = document.setdefault("libraries", tomlkit.table(is_super_table=True))
+        if name in libraries:
+            raise AlreadyExists(what="library", name=name)
+        table = tomlkit.table()
+        table.update(library.model_dump())
+        libraries[name] = table
+        try:
+            self._write(tomlkit.dumps(document))
+        except OSError as error:
+            raise StorageFailed(path=self.configuration, reason=error.strerror or str(error)) from None
+
+    def library_path(self, library: VirtualLibrarySettings) -> Path:
+        """The folder of a virtual library."""
+        return self.path / library.path
+
+    def _document(self) -> tomlkit.TOMLDocument:
+        try:
+            return tomlkit.parse(self.configuration.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return tomlkit.document()
+        except (OSError, UnicodeDecodeError, TOMLKitError) as error:
+            raise ConfigurationBroken(path=self.configuration, reason=str(error)) from None
+
+    def _write(self, text: str) -> None:
+        temporary = self.configuration.with_suffix(".toml.new")
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self.configuration)
