@@ -1,0 +1,78 @@
+"""The commands, put together. Nothing heavy is imported before a command runs: `--help` answers at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import typer
+
+from capstan import __version__
+from capstan.cli.output import Output
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What every command has: `context.obj`."""
+
+    home: Path
+    output: Output
+
+
+def state(context: typer.Context) -> State:
+    """The state of this run."""
+    found = context.obj
+    assert isinstance(found, State)
+    return found
+
+
+_OPTIONS = """\
+--json and --home DIR (or CAPSTAN_HOME) may stand anywhere.
+
+Exit codes: 0 done · 1 failed · 2 usage · 3 not found · 4 in use · 5 the operator must do something · 6 data is damaged
+or missing · 7 the device failed · 8 the home cannot be used · 130 cancelled.
+"""
+
+
+def build() -> typer.Typer:
+    """The whole command line."""
+    from capstan.cli import backup, demo, find, jobs, library, recovery, tape
+
+    app = typer.Typer(
+        name="capstan",
+        help="Tape backup that anyone can restore.\n\n" + _OPTIONS,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(_root)
+    for module in (demo, library, tape, backup, find, recovery, jobs):
+        module.register(app)
+    return app
+
+
+def _root(context: typer.Context, version: bool = typer.Option(False, "--version", help="Say the version.")) -> None:
+    if version:
+        state(context).output.result({"version": __version__}, f"capstan {__version__}")
+        raise typer.Exit
+
+
+def run(arguments: Sequence[str], current: State) -> int:
+    """Run one command; CapstanError goes up to `main`."""
+    command = typer.main.get_command(build())
+    try:
+        result = command.main(args=list(arguments), prog_name="capstan", standalone_mode=False, obj=current)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    except click.ClickException as error:
+        if current.output.json_mode:
+            message = {"code": "usage", "message": error.format_message(), "hint": "", "parameters": {}}
+            current.output.result({"error": message})
+        else:
+            error.show()
+        return error.exit_code
+    return result if isinstance(result, int) else 0

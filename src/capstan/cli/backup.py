@@ -1,0 +1,88 @@
+"""`capstan backup`."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from capstan.cli.app import state
+
+if TYPE_CHECKING:
+    from capstan.bootstrap import Capstan
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("backup")(backup)
+
+
+def backup(
+    context: typer.Context,
+    sources: list[Path] = typer.Argument(..., metavar="SOURCE…", help="Files and directories."),
+    name: str = typer.Option("", help="The series of sets that this one belongs to; by default the source's name."),
+    pool: str = typer.Option("default", help="The pool of cartridges to write to."),
+    kind: str = typer.Option("full", "--type", help="full; incremental and differential come later."),
+    exclude: list[str] = typer.Option([], help="What to leave out: a pattern in gitignore syntax; may be repeated."),
+    codec: str = typer.Option("", help="zstd:3, lz4, gzip:6, none."),
+    library: str = typer.Option("", help="The library to use; not needed when there is only one."),
+    one_file_system: bool = typer.Option(False, "--one-file-system", help="Do not cross mount points."),
+) -> None:
+    """Back up files and directories to tape."""
+    from capstan.backup.request import BackupRequest
+    from capstan.cli.session import only_library, run_job
+    from capstan.core.backup import SetType
+    from capstan.core.ids import check_name
+    from capstan.core.job import JobKind
+    from capstan.core.sizes import format_duration, format_size
+    from capstan.errors import InvalidValue
+
+    try:
+        set_type = SetType(kind)
+    except ValueError:
+        raise InvalidValue(what="type", value=kind, reason="use full, incremental or differential") from None
+    if set_type is not SetType.FULL:
+        raise InvalidValue(what="type", value=kind, reason="only full backups can be made so far")
+    paths = tuple(os.path.abspath(os.fsencode(source)) for source in sources)  # noqa: PTH100 (bytes)
+    series = check_name("name", name or _default_name(paths[0]))
+
+    async def work(capstan: Capstan, job: Any) -> dict[str, Any]:
+        request = BackupRequest(
+            sources=paths,
+            name=series,
+            library=await only_library(capstan, library or None),
+            pool=pool,
+            type=set_type,
+            excludes=tuple(exclude),
+            one_file_system=one_file_system,
+            parameters=capstan.parameters(codec or None),
+        )
+        return await capstan.backup.run(request, job)
+
+    result = run_job(
+        state(context),
+        JobKind.BACKUP,
+        work,
+        name=series,
+        library=library,
+        parameters={"sources": [os.fsdecode(path) for path in paths], "pool": pool, "exclude": exclude},
+    )
+    seconds = max(result["seconds"], 1e-3)
+    text = (
+        f"set {result['set_id'][:8]} {result['name']} ({result['type']}): {result['files']} files,"
+        f" {format_size(result['bytes'])} in {format_duration(seconds)} ({format_size(result['bytes'] / seconds)}/s),"
+        f" {format_size(result['stored_bytes'])} on {', '.join(result['cartridges'])}"
+    )
+    if result["warnings"]:
+        text += f"; {result['warnings']} warnings"
+    state(context).output.result(result, text)
+
+
+def _default_name(path: bytes) -> str:
+    """A series name from the last part of the source's path, in characters that a name may have."""
+    last = os.fsdecode(path.rstrip(b"/").rpartition(b"/")[2]) or "root"
+    kept = re.sub(r"[^A-Za-z0-9._-]", "-", last)
+    return (kept.lstrip("._-") or "backup")[:64]

@@ -1,0 +1,160 @@
+"""`capstan sets`, `set` and `find`: what is on the tapes, without touching them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from capstan.cli.app import State, state
+
+if TYPE_CHECKING:
+    from capstan.bootstrap import Capstan
+    from capstan.core.backup import BackupSet
+    from capstan.fileindex.search import FileSearch, FoundFile
+
+set_app = typer.Typer(help="One set: what it is, its files, how it differs from another.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("sets")(list_sets)
+    app.add_typer(set_app, name="set")
+    app.command("find")(find)
+
+
+def list_sets(context: typer.Context, name: str = typer.Option("", help="Only this series.")) -> None:
+    """All sets, oldest first."""
+    from capstan.cli.session import with_home
+    from capstan.core.sizes import format_size
+
+    async def work(capstan: Capstan) -> list[BackupSet]:
+        async with capstan.catalog.snapshot() as catalog:
+            return list(await catalog.backups.list(name=name or None))
+
+    found = with_home(state(context), work)
+    rows = [
+        (s.id[:8], s.name, s.type.value, s.state.value, f"{s.created_at.astimezone():%Y-%m-%d %H:%M:%S}", s.files,
+         format_size(s.bytes), " ".join(s.cartridges))
+        for s in found
+    ]  # fmt: skip
+    columns = ("SET", "NAME", "TYPE", "STATE", "STARTED", "FILES", "SIZE", "CARTRIDGES")
+    state(context).output.table([_set(item) for item in found], columns, rows, "no sets yet")
+
+
+@set_app.command("show")
+def show(context: typer.Context, set_id: str) -> None:
+    """Everything about one set."""
+    from capstan.cli.session import with_home
+    from capstan.recovery.select import resolve_set
+
+    async def work(capstan: Capstan) -> dict[str, Any]:
+        async with capstan.catalog.snapshot() as catalog:
+            found = await resolve_set(catalog, set_id)
+            segments = await catalog.backups.list_segments(found.id)
+            commits = await catalog.backups.list_commits(set_id=found.id)
+        return {**_set(found), "segments": len(segments), "commit_points": len(commits)}
+
+    found = with_home(state(context), work)
+    lines = [f"{key.replace('_', ' ')}: {value}" for key, value in found.items() if value not in ("", [], None)]
+    state(context).output.result(found, "\n".join(lines))
+
+
+@set_app.command("files")
+def files(
+    context: typer.Context, set_id: str, prefix: str = typer.Option("", help="Only at and below this path.")
+) -> None:
+    """The files of a set."""
+    search, found, parts = _parts(state(context), set_id)
+    _print_files(state(context), search.list_files(found.id, parts, prefix))
+
+
+@set_app.command("diff")
+def diff(context: typer.Context, before: str, after: str) -> None:
+    """What changed from one set to another: added, removed, changed, moved."""
+    search, _, first = _parts(state(context), before)
+    _, _, second = _parts(state(context), after)
+    marks = {"added": "+", "removed": "-", "changed": "*", "moved": ">"}
+    for found in search.diff(first, second):
+        value = {"change": found.change, "path": "/" + found.path}
+        text = f"{marks[found.change]} /{found.path}"
+        if found.moved_from:
+            value["moved_from"] = "/" + found.moved_from
+            text += f"  (was /{found.moved_from})"
+        state(context).output.line(value, text)
+
+
+def find(
+    context: typer.Context,
+    pattern: str = typer.Argument(..., help="Part of a path, or a glob with * ? [ ]."),
+    set_id: str = typer.Option("", "--set", help="Only in this set."),
+    since: str = typer.Option("", help="Only files modified at or after this time (ISO 8601)."),
+    limit: int = typer.Option(0, min=0, help="Stop after so many; 0: all."),
+) -> None:
+    """Look for files in all sets, newest set first."""
+    from capstan.cli.session import with_home
+    from capstan.errors import InvalidValue
+
+    after = None
+    if since:
+        try:
+            after = datetime.fromisoformat(since).astimezone()
+        except ValueError:
+            raise InvalidValue(
+                what="since", value=since, reason="write it as 2026-01-31 or 2026-01-31T12:00:00"
+            ) from None
+
+    async def work(capstan: Capstan) -> tuple[FileSearch, list[BackupSet], list[list[Path]]]:
+        from capstan.recovery.select import resolve_set
+
+        async with capstan.catalog.snapshot() as catalog:
+            sets = [await resolve_set(catalog, set_id)] if set_id else list(await catalog.backups.list())[::-1]
+        return capstan.search, sets, [capstan.store.files(item.id) for item in sets]
+
+    search, sets, parts = with_home(state(context), work)
+    pairs = [(item.id, paths) for item, paths in zip(sets, parts, strict=True)]
+    _print_files(state(context), search.find(pairs, pattern, since=after, limit=limit or None), with_set=True)
+
+
+def _parts(current: State, set_id: str) -> tuple[FileSearch, BackupSet, list[Path]]:
+    from capstan.cli.session import with_home
+    from capstan.recovery.select import resolve_set
+
+    async def work(capstan: Capstan) -> tuple[FileSearch, BackupSet, list[Path]]:
+        async with capstan.catalog.snapshot() as catalog:
+            found = await resolve_set(catalog, set_id)
+        return capstan.search, found, capstan.store.files(found.id)
+
+    return with_home(current, work)
+
+
+def _print_files(current: State, found: Iterator[FoundFile], *, with_set: bool = False) -> None:
+    """A table's lines as they come: there may be millions."""
+    if current.output.json_mode:
+        _print_json(found)
+        return
+    for item in found:
+        prefix = f"{item.set_id[:8]}  " if with_set else ""
+        time = f"{item.modified_at.astimezone():%Y-%m-%d %H:%M}"
+        print(f"{prefix}{item.type:8} {item.mode:04o} {item.size:>14} {time}  /{item.path}")
+
+
+def _print_json(found: Iterator[FoundFile]) -> None:
+    """One JSON array, written piece by piece."""
+    import json
+
+    print("[", end="")
+    for number, item in enumerate(found):
+        print("," if number else "", json.dumps(item.as_dict(), ensure_ascii=False), sep="\n", end="")
+    print("\n]")
+
+
+def _set(found: BackupSet) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    value = asdict(found)
+    value["set_id"] = value.pop("id")
+    return value

@@ -1,0 +1,93 @@
+"""`capstan jobs` and `job`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from capstan.cli.app import state
+
+if TYPE_CHECKING:
+    from capstan.bootstrap import Capstan
+    from capstan.core.job import Job
+
+job_app = typer.Typer(help="One job: what it does, and how to stop it.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("jobs")(list_jobs)
+    app.add_typer(job_app, name="job")
+
+
+def list_jobs(context: typer.Context, limit: int = typer.Option(20, min=1, help="How many.")) -> None:
+    """The newest jobs first."""
+    from capstan.cli.session import with_home
+
+    async def work(capstan: Capstan) -> list[Job]:
+        async with capstan.catalog.snapshot() as catalog:
+            found = list(await catalog.jobs.list(limit=limit))
+        return [_as_it_is(capstan, job) for job in found]
+
+    found = with_home(state(context), work)
+    rows = [
+        (job.id, job.kind.value, job.name, job.state.value, job.phase, _local(job), job.warning_count) for job in found
+    ]
+    columns = ("JOB", "KIND", "NAME", "STATE", "PHASE", "CREATED", "WARNINGS")
+    state(context).output.table([_job(job) for job in found], columns, rows, "no jobs yet")
+
+
+@job_app.command("show")
+def show(context: typer.Context, job_id: str) -> None:
+    """Everything about one job, with its events."""
+    from capstan.cli.session import with_home
+
+    async def work(capstan: Capstan) -> dict[str, Any]:
+        async with capstan.catalog.snapshot() as catalog:
+            job = _as_it_is(capstan, await catalog.jobs.get(job_id))
+            events = await catalog.events.list(job_id=job.id)
+        told = [{"at": event.at, "kind": event.kind, **event.data} for event in events]
+        return {**_job(job), "events": told}
+
+    found = with_home(state(context), work)
+    lines = [f"{key.replace('_', ' ')}: {value}" for key, value in found.items() if value not in ("", {}, None, [])]
+    lines = [line for line in lines if not line.startswith("events:")]
+    for event in found["events"]:
+        rest = " ".join(f"{key}={value}" for key, value in event.items() if key not in ("at", "kind"))
+        lines.append(f"  {event['at'].astimezone():%H:%M:%S} {event['kind']} {rest}")
+    state(context).output.result(found, "\n".join(lines))
+
+
+@job_app.command("cancel")
+def cancel(context: typer.Context, job_id: str) -> None:
+    """Ask a running job to stop: what it has committed to tape stays."""
+    from capstan.cli.session import with_home
+
+    async def work(capstan: Capstan) -> Job:
+        await capstan.jobs.reap()
+        async with capstan.catalog.transaction() as catalog:
+            return await catalog.jobs.request_cancel(job_id)
+
+    job = with_home(state(context), work)
+    state(context).output.result(_job(job), f"job {job.id} was asked to stop")
+
+
+def _as_it_is(capstan: Capstan, job: Job) -> Job:
+    """A job whose process is gone is shown as interrupted, also before anyone has written that down."""
+    from capstan.core.job import JobState
+
+    if not job.ended and not capstan.jobs.is_alive(job):
+        job.state = JobState.INTERRUPTED
+    return job
+
+
+def _job(job: Job) -> dict[str, Any]:
+    value = asdict(job)
+    value["job_id"] = value.pop("id")
+    return value
+
+
+def _local(job: Job) -> str:
+    return f"{job.created_at.astimezone():%Y-%m-%d %H:%M:%S}"

@@ -1,0 +1,219 @@
+"""`capstan library` and `capstan pool`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from capstan.cli.app import state
+
+if TYPE_CHECKING:
+    from capstan.bootstrap import Capstan
+    from capstan.tape.changer import Inventory
+
+library_app = typer.Typer(help="Tape libraries: what is in them, and what moves.", no_args_is_help=True)
+pool_app = typer.Typer(help="Pools: groups of cartridges that sets are written to.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(library_app, name="library")
+    app.add_typer(pool_app, name="pool")
+
+
+@library_app.command("create")
+def create(
+    context: typer.Context,
+    name: str,
+    virtual: bool = typer.Option(False, "--virtual", help="An embedded virtual library."),
+    drives: int = typer.Option(2, help="Drives."),
+    slots: int = typer.Option(24, help="Slots."),
+    ports: int = typer.Option(2, help="Mail slots."),
+    cartridges: int = typer.Option(12, help="Cartridges to begin with."),
+    generation: str = typer.Option("LTO-9", help="LTO-5 to LTO-10."),
+    capacity: str = typer.Option("", help="Capacity of a cartridge, if not the generation's: 1GiB, 18TB."),
+    barcode_prefix: str = typer.Option("CAP", help="What barcodes begin with."),
+) -> None:
+    """Build a virtual library. Its cartridges are scratch: backups may use them at once."""
+    from capstan.cli.session import with_home
+    from capstan.core.sizes import parse_size
+    from capstan.errors import InvalidValue
+    from capstan.scsi.virtual.library import LibrarySpec
+
+    if not virtual:
+        raise InvalidValue(
+            what="library", value=name, reason="only virtual libraries can be created so far; add --virtual"
+        )
+    spec = LibrarySpec(
+        name=name,
+        drives=drives,
+        slots=slots,
+        ports=ports,
+        cartridges=cartridges,
+        generation=generation,
+        capacity_bytes=parse_size(capacity, "capacity") if capacity else None,
+        barcode_prefix=barcode_prefix,
+        cleaning_cartridges=1 if slots > cartridges else 0,
+    )
+
+    async def work(capstan: Capstan) -> list[str]:
+        return await capstan.create_virtual_library(spec)
+
+    barcodes = with_home(state(context), work, writing=True)
+    text = f"library {name}: {drives} drives, {slots} slots, {len(barcodes)} scratch cartridges"
+    if barcodes:
+        text += f" {barcodes[0]} … {barcodes[-1]}"
+    state(context).output.result({"name": name, "kind": "virtual", "drives": drives, "cartridges": barcodes}, text)
+
+
+@library_app.command("list")
+def list_libraries(context: typer.Context) -> None:
+    """All libraries that are defined."""
+    from capstan.cli.session import with_home
+
+    async def work(capstan: Capstan) -> list[dict[str, Any]]:
+        found = []
+        async with capstan.catalog.snapshot() as catalog:
+            for name, definition in sorted(capstan.settings.libraries.items()):
+                cartridges = [item for item in await catalog.media.list(library=name) if item.place]
+                found.append({**definition.model_dump(), "name": name, "cartridges": len(cartridges)})
+        return found
+
+    found = with_home(state(context), work)
+    rows = [(item["name"], item["kind"], item["cartridges"], item["path"]) for item in found]
+    state(context).output.table(found, ("NAME", "KIND", "CARTRIDGES", "PATH"), rows, "no libraries yet")
+
+
+@library_app.command("show")
+def show(context: typer.Context, name: str) -> None:
+    """Every drive, slot and mail slot, as the catalog last saw it."""
+    from capstan.cli.session import with_home
+    from capstan.errors import NotFound
+
+    async def work(capstan: Capstan) -> list[dict[str, Any]]:
+        if name not in capstan.settings.libraries:
+            raise NotFound(what="library", name=name)
+        async with capstan.catalog.snapshot() as catalog:
+            found = [item for item in await catalog.media.list(library=name) if item.place]
+        return [
+            {"place": item.place, "barcode": item.barcode, "state": item.state.value, "pool": item.pool}
+            for item in sorted(found, key=lambda item: item.place)
+        ]
+
+    found = with_home(state(context), work)
+    rows = [tuple(item.values()) for item in found]
+    state(context).output.table(found, ("PLACE", "BARCODE", "STATE", "POOL"), rows, "the library is empty")
+
+
+@library_app.command("inventory")
+def inventory(context: typer.Context, name: str) -> None:
+    """Let the robot look at every place, and bring the catalog up to date."""
+    from capstan.cli.session import with_home
+
+    async def work(capstan: Capstan) -> Inventory:
+        return await capstan.operations.inventory(name, rescan=True)
+
+    found = with_home(state(context), work, writing=True)
+    value = [{"place": str(item.place), "full": item.full, "barcode": item.barcode} for item in found]
+    rows = [(item["place"], item["barcode"] or ("?" if item["full"] else "-")) for item in value]
+    state(context).output.table(value, ("PLACE", "BARCODE"), rows, "the library has no elements")
+
+
+@library_app.command("move")
+def move(context: typer.Context, name: str, source: str, destination: str) -> None:
+    """Move a cartridge: FROM and TO are places (slot:1001, drive:101, port:201); FROM may be a barcode."""
+    from capstan.cli.session import with_home
+
+    async def work(capstan: Capstan) -> dict[str, str]:
+        return await capstan.operations.move(name, source, destination)
+
+    moved = with_home(state(context), work, writing=True)
+    state(context).output.result(moved, f"{moved['barcode']}: {moved['from']} → {moved['to']}")
+
+
+@library_app.command("import")
+def import_all(context: typer.Context, name: str) -> None:
+    """Take in what lies in the mail slots."""
+    from capstan.cli.session import run_job
+    from capstan.core.job import JobKind
+
+    async def work(capstan: Capstan, job: Any) -> dict[str, Any]:
+        return {"imported": await capstan.operations.import_all(name, job)}
+
+    result = run_job(state(context), JobKind.MOVE, work, library=name)
+    lines = [f"{item['barcode']}: {item['from']} → {item['to']}" for item in result["imported"]]
+    state(context).output.result(result, "\n".join(lines) or "the mail slots are empty")
+
+
+@library_app.command("export")
+def export(context: typer.Context, name: str, barcode: str) -> None:
+    """Move a cartridge to a mail slot, to be taken out."""
+    from capstan.cli.session import run_job
+    from capstan.core.job import JobKind
+
+    async def work(capstan: Capstan, job: Any) -> dict[str, Any]:
+        return await capstan.operations.export(name, barcode, job)
+
+    moved = run_job(state(context), JobKind.MOVE, work, library=name)
+    state(context).output.result(moved, f"{moved['barcode']}: {moved['from']} → {moved['to']}")
+
+
+@pool_app.command("create")
+def create_pool(
+    context: typer.Context,
+    name: str,
+    scratch: bool = typer.Option(True, help="Whether it takes scratch cartridges by itself."),
+    description: str = typer.Option("", help="What it is for."),
+) -> None:
+    """Make a pool."""
+    from capstan.cli.session import with_home
+    from capstan.core.ids import check_name
+    from capstan.core.media import Pool
+
+    check_name("pool", name)
+
+    async def work(capstan: Capstan) -> None:
+        async with capstan.catalog.transaction() as catalog:
+            await catalog.media.add_pool(Pool(name, capstan.clock.now(), scratch, description))
+
+    with_home(state(context), work)
+    state(context).output.result({"name": name, "scratch": scratch, "description": description}, f"pool {name}")
+
+
+@pool_app.command("list")
+def list_pools(context: typer.Context) -> None:
+    """All pools."""
+    found = _pools(context, None)
+    rows = [
+        (item["name"], "yes" if item["scratch"] else "no", len(item["cartridges"]), item["description"])
+        for item in found
+    ]
+    state(context).output.table(found, ("NAME", "SCRATCH", "CARTRIDGES", "DESCRIPTION"), rows, "no pools yet")
+
+
+@pool_app.command("show")
+def show_pool(context: typer.Context, name: str) -> None:
+    """One pool and its cartridges."""
+    found = _pools(context, name)[0]
+    lines = [f"pool {found['name']}: {found['description']}", *found["cartridges"]]
+    state(context).output.result(found, "\n".join(lines))
+
+
+def _pools(context: typer.Context, name: str | None) -> list[dict[str, Any]]:
+    from capstan.cli.session import with_home
+
+    async def work(capstan: Capstan) -> list[dict[str, Any]]:
+        async with capstan.catalog.snapshot() as catalog:
+            pools = await catalog.media.list_pools() if name is None else [await catalog.media.get_pool(name)]
+            return [
+                {
+                    "name": pool.name,
+                    "scratch": pool.scratch,
+                    "description": pool.description,
+                    "cartridges": [item.barcode for item in await catalog.media.list(pool=pool.name)],
+                }
+                for pool in pools
+            ]
+
+    return with_home(state(context), work)

@@ -1,0 +1,151 @@
+"""`capstan restore`, `verify` and `rebuild`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from capstan.cli.app import State, state
+
+if TYPE_CHECKING:
+    from capstan.bootstrap import Capstan
+    from capstan.recovery.select import RestoreRequest
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("restore")(restore)
+    app.command("verify")(verify)
+    app.command("rebuild")(rebuild)
+
+
+def restore(
+    context: typer.Context,
+    reference: str = typer.Argument(..., metavar="SET", help="An id, latest:NAME, or NAME@TIME."),
+    paths: list[str] = typer.Argument(None, metavar="[PATH…]", help="What to restore; everything by default."),
+    to: Path = typer.Option(..., "--to", help="The directory below which the full paths are made again; / in place."),
+    pattern: list[str] = typer.Option([], help="Restore what matches: gitignore syntax; may be repeated."),
+    plan: bool = typer.Option(False, "--plan", help="Only say what would be read."),
+    on_conflict: str = typer.Option(
+        "skip", help="What to do with files that are there: skip, overwrite, keep-newer, rename."
+    ),
+    strip: int = typer.Option(0, min=0, help="Drop so many leading parts of each path."),
+    library: str = typer.Option("", help="The library that has the cartridges."),
+) -> None:
+    """Restore files from tape, every digest checked."""
+    from capstan.cli.session import with_home
+    from capstan.core.backup import Conflicts
+    from capstan.core.job import JobKind
+    from capstan.core.sizes import format_size
+    from capstan.errors import InvalidValue
+    from capstan.recovery.select import RestoreRequest
+
+    try:
+        conflicts = Conflicts(on_conflict)
+    except ValueError:
+        reason = f"use {', '.join(Conflicts)}"
+        raise InvalidValue(what="on-conflict", value=on_conflict, reason=reason) from None
+    request = RestoreRequest(
+        reference=reference,
+        to=to.absolute(),
+        library=library,
+        paths=tuple(os.fsencode(path) for path in paths or ()),
+        patterns=tuple(pattern),
+        conflicts=conflicts,
+        strip=strip,
+    )
+    current = state(context)
+    if plan:
+        found = with_home(current, lambda capstan: capstan.restore.plan(request))
+        lines = [f"{key.replace('_', ' ')}: {_show(key, value)}" for key, value in found.items()]
+        current.output.result(found, "\n".join(lines))
+        return
+    result = _run(current, JobKind.RESTORE, lambda capstan, job: capstan.restore.run(request, job), _restored(request))
+    text = f"{result['verified_files']} files verified, {format_size(result['bytes_read_from_tape'])} read from tape"
+    current.output.result(result, text + _extras(result))
+
+
+def verify(
+    context: typer.Context,
+    what: str = typer.Argument(..., metavar="ID|BARCODE", help="A set (id, latest:NAME, NAME@TIME) or a cartridge."),
+    library: str = typer.Option("", help="The library that has the cartridges."),
+) -> None:
+    """Read a set or a cartridge and check every digest; nothing is restored."""
+    from capstan.cli.session import with_home
+    from capstan.core.job import JobKind
+
+    async def is_cartridge(capstan: Capstan) -> bool:
+        async with capstan.catalog.snapshot() as catalog:
+            return await catalog.media.find(what) is not None
+
+    current = state(context)
+    cartridge = with_home(current, is_cartridge)
+
+    async def work(capstan: Capstan, job: Any) -> dict[str, Any]:
+        run = capstan.verify.run_cartridge if cartridge else capstan.verify.run_set
+        return await run(what, job, library=library)
+
+    result = _run(current, JobKind.VERIFY, work, {"what": what})
+    current.output.result(result, f"{what} is good: {result['verified_files']} files verified" + _extras(result))
+
+
+def rebuild(
+    context: typer.Context,
+    library: str = typer.Option(..., "--library", help="The library whose cartridges to read."),
+) -> None:
+    """Make the catalog again from the cartridges alone."""
+    from capstan.core.job import JobKind
+
+    result = _run(state(context), JobKind.REBUILD, lambda capstan, job: capstan.rebuild.run(library, job), {})
+    text = "\n".join(f"{key.replace('_', ' ')}: {value}" for key, value in result.items())
+    state(context).output.result(result, text)
+
+
+def _run(current: State, kind: Any, work: Any, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Run a job whose error may carry a result: then that is shown before the error ends the command."""
+    from capstan.cli.session import run_job
+    from capstan.errors import CapstanError
+
+    try:
+        return run_job(current, kind, work, parameters=parameters)
+    except CapstanError as error:
+        if error.result is None:
+            raise
+        if current.output.json_mode:
+            current.output.result({**error.result, "error": error.as_dict()})
+        else:
+            for problem in error.result.get("problems", [])[:20]:
+                place = (
+                    f"{problem.get('cartridge') or ''} block {problem.get('block')}" if problem.get("cartridge") else ""
+                )
+                current.output.note(
+                    f"{problem.get('path') or ''}: {problem.get('what') or problem.get('code')} {place}".rstrip()
+                )
+            for trouble in error.result.get("damage", [])[:20]:
+                current.output.note(
+                    f"damage on {trouble.get('cartridge')}, block {trouble.get('block')}: {trouble.get('what')}"
+                )
+            current.output.error(error)
+        raise typer.Exit(error.exit_code) from None
+
+
+def _restored(request: RestoreRequest) -> dict[str, Any]:
+    return {"set": request.reference, "to": str(request.to)}
+
+
+def _extras(result: dict[str, Any]) -> str:
+    words = [f"{result[key]} {key}" for key in ("skipped", "warnings") if result.get(key)]
+    return f" ({', '.join(words)})" if words else ""
+
+
+def _show(key: str, value: Any) -> str:
+    from capstan.core.sizes import format_size
+
+    if key.endswith("bytes") or key.startswith("bytes"):
+        return format_size(value)
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value) or "none"
+    return str(value)

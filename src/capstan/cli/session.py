@@ -1,0 +1,151 @@
+"""Runs asynchronous work for a command: an open home, a job, signals, and progress on the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from capstan.bootstrap import Capstan, open_home
+from capstan.cli.app import State
+from capstan.cli.output import Output
+from capstan.core.job import Event, JobKind
+from capstan.core.sizes import format_duration, format_size
+from capstan.jobs.context import JobContext
+
+T = TypeVar("T")
+
+
+def with_home(state: State, work: Callable[[Capstan], Awaitable[T]], *, writing: bool = False) -> T:
+    """`work` in the open home. `writing`: first tidy up behind processes that died."""
+    progress = ProgressView(state.output)
+
+    async def body() -> T:
+        async with open_home(state.home.absolute(), listener=progress.hear) as capstan:
+            if writing:
+                await capstan.tidy()
+            _on_signals(capstan.jobs.cancel_all)
+            return await work(capstan)
+
+    try:
+        return asyncio.run(body())
+    finally:
+        progress.close()
+
+
+def run_job(
+    state: State,
+    kind: JobKind,
+    work: Callable[[Capstan, JobContext], Awaitable[dict[str, Any]]],
+    *,
+    name: str = "",
+    library: str = "",
+    parameters: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """One job in an open home; returns its result. A signal cancels it at the next good place."""
+
+    async def body(capstan: Capstan) -> dict[str, Any]:
+        _, result = await capstan.jobs.run(
+            kind, lambda context: work(capstan, context), name=name, library=library, parameters=parameters
+        )
+        return result
+
+    return with_home(state, body, writing=True)
+
+
+async def only_library(capstan: Capstan, name: str | None) -> str:
+    """The library to use: the one that was named, or the only one there is."""
+    from capstan.errors import InvalidValue, NotFound
+
+    libraries = sorted(capstan.settings.libraries)
+    if name is not None:
+        return name
+    if not libraries:
+        raise NotFound(what="library", name="", hint="make one: `capstan library create NAME --virtual`")
+    if len(libraries) > 1:
+        raise InvalidValue(what="library", value="", reason=f"say which with --library: {', '.join(libraries)}")
+    return libraries[0]
+
+
+def _on_signals(cancel: Callable[[], None]) -> None:
+    """SIGINT and SIGTERM cancel in good order; a second SIGINT ends at once."""
+    loop = asyncio.get_running_loop()
+
+    def first() -> None:
+        print("stopping at the next commit point; press again to end at once", file=sys.stderr)
+        cancel()
+        with suppress(NotImplementedError, ValueError):
+            loop.remove_signal_handler(signal.SIGINT)
+
+    with suppress(NotImplementedError, ValueError):  # Windows, or not the main thread
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, first)
+
+
+class ProgressView:
+    """Shows what a job tells: a live bar on a terminal, plain lines elsewhere, JSON lines in `--json` mode."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._bar: Any = None
+        self._task: Any = None
+
+    def hear(self, event: Event) -> None:
+        """Take one event."""
+        if self._output.json_mode:
+            self._output.event(event.kind, {"job": event.job_id, **event.data})
+        elif event.kind == "job.progress":
+            if self._output.terminal:
+                self._show(event.data)
+        elif event.kind == "job.warning":
+            path = f"{event.data['path']}: " if "path" in event.data else ""
+            self._line(f"warning: {path}{event.data.get('detail') or event.data['code']} [{event.data['code']}]")
+        elif event.kind == "job.phase":
+            cartridge = f" {event.data['cartridge']}" if "cartridge" in event.data else ""
+            self._line(f"· {event.data['phase']}{cartridge}")
+
+    def close(self) -> None:
+        """Take the bar from the terminal."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _line(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def _show(self, data: dict[str, Any]) -> None:
+        if self._bar is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+            self._bar = Progress(
+                SpinnerColumn(),
+                BarColumn(bar_width=24),
+                TextColumn("{task.description}", markup=False),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._task = self._bar.add_task("", total=None)
+            self._bar.start()
+        total = data.get("total_bytes")
+        self._bar.update(self._task, description=describe(data), total=total, completed=data.get("bytes", 0))
+
+
+def describe(data: dict[str, Any]) -> str:
+    """One line of progress."""
+    parts = [f"{data.get('files', 0)} files", format_size(data.get("bytes", 0))]
+    if data.get("rate"):
+        parts.append(f"{format_size(data['rate'])}/s")
+    if data.get("seconds_left"):
+        parts.append(f"{format_duration(data['seconds_left'])} left")
+    if data.get("tape_fill") is not None:
+        parts.append(f"{data.get('cartridge')} {data['tape_fill']:.0%} full")
+    if data.get("current"):
+        parts.append("…" + data["current"][-40:])
+    return " · ".join(parts)
