@@ -65,12 +65,11 @@ class FilesystemSource:
             yield from self._root(root, start)
 
     def open(self, entry: FileEntry) -> OpenedFile:
-        path = b"/" + entry.path
-        descriptor = _open_long(path) if len(path) > _LONG_PATH else _open(path)
+        descriptor = self.descriptor(entry)
         try:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
-                raise OSError(2, "it is no longer a regular file", path)
+                raise OSError(2, "it is no longer a regular file", entry.path)
             opened = _entry(entry.path, found)
             assert opened is not None
             opened.xattrs = entry.xattrs
@@ -79,13 +78,20 @@ class FilesystemSource:
             raise
         return OpenedFile(descriptor, opened)
 
+    def descriptor(self, entry: FileEntry) -> int:
+        path = b"/" + entry.path
+        descriptor = _open_long(path) if len(path) > _LONG_PATH else _open(path)
+        entry.xattrs = _xattrs(descriptor)
+        return descriptor
+
     def entry(self, path: bytes) -> FileEntry:
-        found = _entry(path, os.lstat(b"/" + path))
+        full = b"/" + path
+        found = _entry(path, os.lstat(full))
         if found is None:
             raise OSError(2, "it is a socket", path)
         if found.type is FileType.SYMLINK:
-            found.target = os.readlink(b"/" + path)
-        found.xattrs = _xattrs(b"/" + path)
+            found.target = os.readlink(full)  # noqa: PTH115 - a path is bytes
+        found.xattrs = _xattrs(full)
         return found
 
     def _parents(self, root: bytes, seen: set[bytes], start: object) -> Iterator[FileEntry | SourceWarning]:
@@ -180,7 +186,7 @@ class FilesystemSource:
                 entry.size = 0
             elif entry.links > 1 and entry.type is not FileType.DIRECTORY:
                 self._link(entry)
-            if entry.type is not FileType.HARDLINK:
+            if entry.type is not FileType.HARDLINK and entry.type is not FileType.REGULAR:
                 entry.xattrs = _xattrs(full)
         except OSError as error:
             yield SourceWarning(_reason(error), path, error.strerror or "")
@@ -278,15 +284,17 @@ def _open_long(path: bytes) -> int:
         os.close(at)
 
 
-def _xattrs(path: bytes) -> tuple[tuple[bytes, bytes], ...]:
-    """Extended attributes, ACLs and capabilities among them, sorted by name; () where there are none."""
+def _xattrs(file: bytes | int) -> tuple[tuple[bytes, bytes], ...]:
+    """Extended attributes of a path or descriptor, ACLs and capabilities among them, sorted by name; () where there
+    are none. By descriptor it costs a third."""
     if not hasattr(os, "listxattr"):
         return ()
+    follow = isinstance(file, int)  # a descriptor is what it is
     try:
-        names = os.listxattr(path, follow_symlinks=False)
+        names = os.listxattr(file, follow_symlinks=follow)
         if not names:
             return ()
-        return tuple(sorted((os.fsencode(name), os.getxattr(path, name, follow_symlinks=False)) for name in names))
+        return tuple(sorted((os.fsencode(name), os.getxattr(file, name, follow_symlinks=follow)) for name in names))
     except OSError:
         return ()
 

@@ -17,7 +17,7 @@ from capstan.backup.source import BackupSource, OpenedFile, SourceWarning
 from capstan.core.files import FileEntry, FileFlag, FileType, scan_key
 from capstan.format.frames import Frame, OpenMember, ResumePoint, Row
 from capstan.format.layout import TAR_BLOCK, TAR_END
-from capstan.format.tar import member_headers
+from capstan.format.tar import member_headers, padded
 
 _REGULAR = FileType.REGULAR
 _StoredPath = bytes
@@ -109,75 +109,92 @@ class Packer:
 
     def _store_regular(self, entry: FileEntry) -> bool:
         """Store a file with its content; False when it could not be opened."""
+        tar_bytes = 3 * TAR_BLOCK + entry.size  # with the usual headers
+        if tar_bytes <= self._frame_bytes and self._store_small(entry):
+            return True
+        return self._store_checked(entry)
+
+    def _store_small(self, entry: FileEntry) -> bool:
+        """Store a file that fits into a frame, if it is what the scan saw from its first byte to its last.
+
+        One fstat behind the read proves that. Otherwise False, and nothing was stored: `_store_checked` knows how to
+        deal with whatever happened.
+        """
+        try:
+            descriptor = self._source.descriptor(entry)
+        except OSError:
+            return False
+        try:
+            headers = member_headers(entry)
+            size = entry.size
+            tar_bytes = len(headers) + (size + (TAR_BLOCK - 1) & -TAR_BLOCK)
+            if tar_bytes > self._room:
+                self._make_room(len(headers), tar_bytes)
+                if tar_bytes > self._room:
+                    return False
+            view, at = self._view, self._at
+            start = at + len(headers)
+            end = start + size
+            view[at:start] = headers
+            piece = view[start:end]
+            count = os.preadv(descriptor, (piece,), 0)
+            now = os.fstat(descriptor)
+        except OSError:
+            return False
+        finally:
+            os.close(descriptor)
+        if (
+            count != size
+            or now.st_size != size
+            or now.st_mtime_ns != entry.mtime_ns
+            or now.st_ctime_ns != entry.ctime_ns
+            or now.st_ino != entry.inode
+            or now.st_dev != entry.device
+        ):
+            return False
+        padded_end = at + tar_bytes
+        view[end:padded_end] = ZEROS[: padded_end - end]
+        self._rows.append(Row(entry, self._tar_offset + at, tar_bytes, hashlib.sha256(piece).digest()))
+        self._at = padded_end
+        self._room -= tar_bytes
+        self._after = entry.path
+        self._totals.files += 1
+        self._totals.bytes += size
+        return True
+
+    def _store_checked(self, entry: FileEntry) -> bool:
+        """Store a file that may change or fail while it is read, or go across frames."""
         try:
             opened = self._source.open(entry)
         except OSError as error:
             self._not_opened(entry, error)
             return False
-        descriptor = opened.descriptor
         try:
             entry = opened.entry
             headers = member_headers(entry)
-            header_bytes = len(headers)
-            size = entry.size
-            tar_bytes = header_bytes + (size + (TAR_BLOCK - 1) & -TAR_BLOCK)
+            tar_bytes = len(headers) + padded(entry.size)
             if tar_bytes > self._room:
-                self._make_room(header_bytes, tar_bytes)
-            if tar_bytes <= self._room:
-                self._store_small(descriptor, entry, headers, tar_bytes)
-            else:
-                self._store_large(descriptor, entry, headers, tar_bytes)
+                self._make_room(len(headers), tar_bytes)
+            row = Row(entry, self._tar_offset + self._at, tar_bytes, None)
+            self._put(headers)
+            self._after = entry.path
+            member = OpenMember(row, len(headers), hashlib.sha256())
+            self._finish(member, FileContent(opened.descriptor), len(headers))
         finally:
-            os.close(descriptor)
+            os.close(opened.descriptor)
         return True
 
-    def _store_small(self, descriptor: int, entry: FileEntry, headers: bytes, tar_bytes: int) -> None:
-        """A file that fits into the frame in hand, where there is room for it."""
-        view, at, size = self._view, self._at, entry.size
-        start = at + len(headers)
-        end = start + size
-        view[at:start] = headers
-        piece = view[start:end]
-        flags = 0
-        try:
-            count = os.preadv(descriptor, (piece,), 0)
-        except OSError:
-            count = 0
-        content = None
-        if count != size:
-            content = FileContent(descriptor)
-            content.fill(piece, 0, count)
-        digest = hashlib.sha256(piece).digest()
-        now = os.fstat(descriptor)
-        if now.st_mtime_ns != entry.mtime_ns or now.st_ctime_ns != entry.ctime_ns or now.st_size != size:
-            flags = int(FileFlag.CHANGED)
-        if content is not None or flags:
-            flags = self._report(entry.path, content, flags)
-        at += tar_bytes
-        view[end:at] = ZEROS[: at - end]
-        self._rows.append(Row(entry, self._tar_offset + self._at, tar_bytes, digest, flags))
-        self._at = at
-        self._room -= tar_bytes
-        self._after = entry.path
-        self._totals.files += 1
-        self._totals.bytes += size
-
-    def _store_large(self, descriptor: int, entry: FileEntry, headers: bytes, tar_bytes: int) -> None:
-        """A file that goes across frames."""
-        row = Row(entry, self._tar_offset + self._at, tar_bytes, None)
-        self._put(headers)
-        self._after = entry.path
-        member = OpenMember(row, len(headers), hashlib.sha256())
-        self._finish_large(member, FileContent(descriptor), len(headers))
-
-    def _finish_large(self, member: OpenMember, content: FileContent, done: int) -> None:
+    def _finish(self, member: OpenMember, content: FileContent, done: int) -> None:
+        """Pack the rest of `member` from its file, tell what was wrong with it, and append its row."""
         entry = member.row.entry
         digest = self._stream(member, content, done)
         flags = content.flags
         if content.changed_since(entry):
             flags |= FileFlag.CHANGED
-        if flags:
-            flags = self._report(entry.path, content, flags)
+        if content.trouble:
+            self._warn("unreadable", entry.path, f"the rest is stored as zeros: {content.trouble}")
+        elif flags & FileFlag.CHANGED:
+            self._warn("changed", entry.path, "it changed while it was read")
         self._rows.append(member.row._replace(sha256=digest, flags=int(flags)))
         self._totals.files += 1
         self._totals.bytes += entry.size
@@ -219,7 +236,7 @@ class Packer:
                 digest = self._digest_so_far(member, opened, min(done - member.header_bytes, entry.size))
                 if digest is not None:
                     content = FileContent(opened.descriptor, member.row.flags & ~FileFlag.CONTINUES)
-                    self._finish_large(replace(member, hash=digest), content, done)
+                    self._finish(replace(member, hash=digest), content, done)
                     return
             finally:
                 os.close(opened.descriptor)
@@ -269,16 +286,6 @@ class Packer:
             self._unsettled = None
 
     # ── trouble ───────────────────────────────────────────────────────────────────────────────────────
-
-    def _report(self, path: bytes, content: FileContent | None, flags: int) -> int:
-        """Make one warning of what went wrong with a file; returns its flags."""
-        if content is not None:
-            flags |= content.flags
-        if content is not None and content.trouble:
-            self._warn("unreadable", path, f"the rest is stored as zeros: {content.trouble}")
-        elif flags & FileFlag.CHANGED:
-            self._warn("changed", path, "it changed while it was read")
-        return int(flags)
 
     def _not_opened(self, entry: FileEntry, error: OSError) -> None:
         if entry.links > 1:

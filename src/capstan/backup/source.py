@@ -36,13 +36,20 @@ class BackupSource(Protocol):
         """Walk the source; memory is bounded by the largest directory, not by the tree.
 
         `after`: start behind this stored path, without reading what lies before it (resume). Hard links: the first
-        name met is REGULAR, further ones are HARDLINK with `target` = the first name's stored path.
+        name met is REGULAR, further ones are HARDLINK with `target` = the first name's stored path. The extended
+        attributes of REGULAR entries come with `open` or `descriptor`.
         Raises SourceError only when a root as a whole cannot be read; all else is a warning.
         """
         ...
 
     def open(self, entry: FileEntry) -> OpenedFile:
         """Open a REGULAR entry without following links. Raises OSError (the caller makes a warning of it)."""
+        ...
+
+    def descriptor(self, entry: FileEntry) -> int:
+        """Open a REGULAR entry of a scan as `open` does, without looking whether it is still the same: that is for the
+        caller to find with one fstat behind its last read. Fills in `entry.xattrs`. The descriptor is the caller's.
+        Raises OSError."""
         ...
 
     def entry(self, path: bytes) -> FileEntry:
