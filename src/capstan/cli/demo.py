@@ -61,7 +61,8 @@ def demo(
             "",
             f"  library   {_LIBRARY}: virtual, in {current.home / 'libraries' / _LIBRARY}",
             f"  set       {backup['set_id'][:8]} on {', '.join(backup['cartridges'])}",
-            f"  files     {backup['files']}, {format_size(backup['bytes'])}, on tape {format_size(backup['stored_bytes'])}",
+            f"  files     {backup['files']}, {format_size(backup['bytes'])}",
+            f"  stored    {format_size(backup['stored_bytes'])} on tape",
             f"  backup    {format_duration(backup['seconds'])}, {format_size(rate)}/s",
             f"  restore   {format_duration(restore['seconds'])}, {restore['verified_files']} files verified,"
             f" {restore['locates']} locate, {format_size(restore['bytes_read_from_tape'])} read",
