@@ -2,6 +2,9 @@
 
 Rows stand in the order of the set (`core.files.scan_key`). `directory` and `name` are the stored path in the display
 form (each byte that is not UTF-8 as `\\xNN`); where that form differs from the bytes, `raw` has the whole path.
+
+The display form is for people and searches: a name with the byte FF and a name with the four characters `\\xff` look
+the same in it. What tells paths apart is (`directory`, `name`, `raw`), never the first two alone.
 """
 
 from __future__ import annotations

@@ -1,27 +1,31 @@
 """Searches over the file indexes of many sets, by DuckDB straight from the Parquet files, in bounded memory.
 
-All paths here are stored paths in the display form. A row that was provisional (flag CONTINUES) and has a whole one
-later in its set is left out; so is a damaged copy of a file that has a good one.
+All paths here are stored paths in the display form. Of each path one row counts: the good one, else the last that is
+damaged or provisional.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
 from capstan.core.files import FileFlag
-from capstan.errors import HomeDamaged
+from capstan.errors import InvalidValue
+from capstan.fileindex.comparison import Difference, compare
+from capstan.fileindex.session import HIDDEN, PATH, SearchSession, open_session, read_parquet
 
 MEMORY = "256MB"
-_BATCH = 4096
-_HIDDEN = int(FileFlag.CONTINUES | FileFlag.DAMAGED)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
-_PATH = "CASE WHEN directory = '' THEN name ELSE directory || '/' || name END"
+_GLOB = re.compile(r"[*?]|\[[^\]]+\]")
+_TOKEN = re.compile(r"\[(?P<negated>[!^]?)(?P<members>\]?[^\]]+|\])\]|.", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +45,7 @@ class FoundFile:
     @property
     def modified_at(self) -> datetime:
         """To the microsecond, which is what a datetime holds."""
-        return datetime.fromtimestamp(self.mtime_ns // 1_000_000_000, UTC).replace(
-            microsecond=self.mtime_ns % 1_000_000_000 // 1000
-        )
+        return _EPOCH + timedelta(microseconds=self.mtime_ns // 1000)
 
     def as_dict(self) -> dict[str, Any]:
         """The form for `--json`."""
@@ -60,18 +62,13 @@ class FoundFile:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One path that differs between two sets. `change` is `added`, `removed`, `changed` or `moved`; of a moved file
-    `path` is the new one and `moved_from` the old one."""
-
-    change: str
-    path: str
-    moved_from: str = ""
-
-
 class FileSearch:
-    """Searches in the parts that it is given. Each call opens its own in-memory DuckDB: many may run at once."""
+    """Searches in the parts that it is given. Each call opens its own in-memory DuckDB: many may run at once.
+
+    Everything is streamed: who stops early pays for no more, and errors come when the first row is asked for.
+    HomeDamaged names the file that cannot be read,
+    StorageFailed the spool when it has no room for what does not fit into `memory`.
+    """
 
     def __init__(self, *, memory: str = MEMORY, threads: int = 2, spool: Path | None = None) -> None:
         self._memory = memory
@@ -84,110 +81,104 @@ class FileSearch:
         pattern: str,
         *,
         since: datetime | None = None,
+        until: datetime | None = None,
+        ignore_case: bool = False,
         limit: int | None = None,
     ) -> Iterator[FoundFile]:
-        """Files whose name or path matches `pattern`, set by set in the order given.
+        """Files whose name or path matches `pattern`, set by set in the order given, each in its own order.
 
-        With `*`, `?` or `[` it is a glob, of the whole path if it holds a `/`, else of the name; otherwise a substring
-        of the path. Case matters. `since`: modified at or after.
+        With `*`, `?` or `[…]` it is a glob, of the whole path if it holds a `/`, else of the name (`*` matches a `/`
+        too); otherwise a substring of the path, where a leading `/` stands at the beginning of a component. A pattern
+        whose only special characters are brackets also matches itself. `since` and `until`: modified at or after, at
+        or before. InvalidValue: a glob with a range that goes backwards.
         """
-        for set_id, files in sets:
-            if limit is not None and limit <= 0:
-                return
-            condition, values = _condition(pattern)
-            if since is not None:
-                condition += " AND mtime_ns >= ?"
-                values.append(int(since.timestamp() * 1_000_000_000))
-            for found in self._select(set_id, files, condition, values, limit):
-                yield found
-                limit = None if limit is None else limit - 1
+        condition, values = _condition(pattern, ignore_case=ignore_case)
+        for moment, comparison in ((since, ">="), (until, "<=")):
+            if moment is not None:
+                condition += f" AND mtime_ns {comparison} ?"
+                values.append((moment - _EPOCH) // _MICROSECOND * 1000)
+        return islice(self._find(sets, condition, values), limit)
 
     def list_files(self, set_id: str, files: Sequence[Path], prefix: str = "") -> Iterator[FoundFile]:
         """Everything at or below `prefix` (with or without its leading slash), in the order of the set."""
         prefix = prefix.strip("/")
-        if not prefix:
-            return self._select(set_id, files, "true", [], None)
-        directory, _, name = prefix.rpartition("/")
-        condition = "((directory = ? AND name = ?) OR directory = ? OR starts_with(directory, ?))"
-        return self._select(set_id, files, condition, [directory, name, prefix, prefix + "/"], None)
+        condition, values = "true", []
+        if prefix:
+            directory, _, name = prefix.rpartition("/")
+            condition = "((directory = ? AND name = ?) OR directory = ? OR starts_with(directory, ?))"
+            values = [directory, name, prefix, prefix + "/"]
+        with self._session() as session:
+            yield from _select(session, set_id, files, condition, values)
 
     def diff(self, before: Sequence[Path], after: Sequence[Path]) -> Iterator[Difference]:
-        """What changed from one set to another, sorted by path. A removed and an added file with the same inode and
-        content, or the same content, name and time, are one moved file."""
-        compared = (
-            "a.type <> b.type OR a.size <> b.size OR a.mtime_ns <> b.mtime_ns OR a.mode <> b.mode"
-            " OR a.uid <> b.uid OR a.gid <> b.gid OR a.target IS DISTINCT FROM b.target"
-            " OR a.sha256 IS DISTINCT FROM b.sha256"
-        )
-        query = f"""
-            WITH a AS (SELECT {_PATH} AS path, * FROM ({_visible(before)})),
-                 b AS (SELECT {_PATH} AS path, * FROM ({_visible(after)})),
-                 removed AS (SELECT * FROM a ANTI JOIN b USING (path)),
-                 added AS (SELECT * FROM b ANTI JOIN a USING (path)),
-                 moved AS (
-                     SELECT b.path AS path, min(a.path) AS origin FROM added b JOIN removed a
-                     ON a.type = 'file' AND b.type = 'file' AND a.sha256 = b.sha256 AND a.size > 0
-                        AND ((a.inode = b.inode AND a.device = b.device)
-                             OR (a.name = b.name AND a.mtime_ns = b.mtime_ns))
-                     GROUP BY b.path)
-            SELECT 'changed', a.path, '' FROM a JOIN b USING (path) WHERE {compared}
-            UNION ALL SELECT 'moved', path, origin FROM moved
-            UNION ALL SELECT 'added', path, '' FROM added WHERE path NOT IN (SELECT path FROM moved)
-            UNION ALL SELECT 'removed', path, '' FROM removed WHERE path NOT IN (SELECT origin FROM moved)
-            ORDER BY 2, 1"""
-        for change, path, origin in self._run(query, [], [*before, *after]):
-            yield Difference(change, path, origin)
+        """What changed from one set to another, sorted by path (see `comparison.compare`)."""
+        with self._session() as session:
+            yield from compare(session, before, after)
 
-    def _select(
-        self, set_id: str, files: Sequence[Path], condition: str, values: list[Any], limit: int | None
+    def _find(
+        self, sets: Sequence[tuple[str, Sequence[Path]]], condition: str, values: Sequence[Any]
     ) -> Iterator[FoundFile]:
-        if not files:
-            return
-        query = (
-            f'SELECT {_PATH}, type, size, mtime_ns, mode, owner, "group", flags'
-            f" FROM ({_visible(files)}) WHERE {condition}"
-        )
-        if limit is not None:
-            query += f" LIMIT {int(limit)}"
-        for row in self._run(query, values, files):
-            yield FoundFile(set_id, *row)
+        with self._session() as session:
+            for set_id, files in sets:
+                yield from _select(session, set_id, files, condition, values)
 
-    def _run(self, query: str, values: list[Any], files: Sequence[Path]) -> Iterator[tuple[Any, ...]]:
-        settings: dict[str, str | bool | int | float | list[str]] = {
-            "memory_limit": self._memory,
-            "threads": self._threads,
-            "preserve_insertion_order": True,
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-        }
-        if self._spool is not None:
-            settings["temp_directory"] = str(self._spool)
-        try:
-            with duckdb.connect(":memory:", config=settings) as connection:
-                result = connection.execute(query, values)
-                while rows := result.fetchmany(_BATCH):
-                    yield from rows
-        except (duckdb.IOException, duckdb.InvalidInputException) as error:
-            first = str(error).splitlines()[0]
-            named = next((path for path in files if str(path) in str(error)), files[0])
-            raise HomeDamaged(path=named, reason=first) from error
+    def _session(self) -> AbstractContextManager[SearchSession]:
+        return open_session(memory=self._memory, threads=self._threads, spool=self._spool)
 
 
-def _visible(files: Sequence[Path]) -> str:
-    """The rows of a set that count."""
-    names = ", ".join("'" + str(path).replace("'", "''") + "'" for path in files)
-    table = f"read_parquet([{names}])"
-    # Few sets have such rows at all: then the sub-query is empty and costs one look at the statistics.
-    return (
-        f"SELECT * FROM {table} r WHERE (r.flags & {_HIDDEN}) = 0 OR NOT EXISTS ("
-        f"SELECT 1 FROM {table} w WHERE w.directory = r.directory AND w.name = r.name"
-        f" AND (w.flags & {_HIDDEN}) = 0)"
+def _select(
+    session: SearchSession, set_id: str, files: Sequence[Path], condition: str, values: Sequence[Any]
+) -> Iterator[FoundFile]:
+    """The rows that count and meet `condition`, in the order of the set."""
+    if not files:
+        return
+    session.keep_last_resorts("kept", files)
+    kept = {tuple(row) for row in session.stream("SELECT tar_offset, flags FROM kept", [], files)}
+    query = (
+        f'SELECT tar_offset, {PATH}, type, size, mtime_ns, mode, owner, "group", flags'
+        f" FROM {read_parquet(files)} WHERE {condition}"
     )
+    for tar_offset, *columns in session.stream(query, values, files):
+        flags = columns[-1]
+        if flags & HIDDEN:
+            if (tar_offset, flags) not in kept:
+                continue
+            kept.discard((tar_offset, flags))  # each INDEX that a member goes on behind repeats its row
+        yield FoundFile(set_id, *columns)
 
 
-def _condition(pattern: str) -> tuple[str, list[Any]]:
-    if not any(character in pattern for character in "*?["):
-        return f"contains({_PATH}, ?)", [pattern.removeprefix("/") if pattern.startswith("/") else pattern]
+def _condition(pattern: str, *, ignore_case: bool) -> tuple[str, list[Any]]:
+    """The SQL condition and its values for what `FileSearch.find` calls a pattern."""
+    value, text, name, directory = "?", f"'/' || {PATH}", "name", "directory"
+    if ignore_case:
+        value, text, name, directory = (f"lower({part})" for part in (value, text, name, directory))
     if "/" in pattern:
-        return f"({_PATH}) GLOB ?", [pattern.removeprefix("/")]
-    return "name GLOB ?", [pattern]
+        literal, literal_values = f"contains({text}, {value})", [pattern]
+    else:
+        # No component of a path holds a slash, so it is enough to look at both parts, which need not be joined.
+        literal, literal_values = f"(contains({name}, {value}) OR contains({directory}, {value}))", [pattern, pattern]
+    if not _GLOB.search(pattern):
+        return literal, literal_values
+    # DuckDB's own GLOB counts bytes: its `?` would not match a Chinese character.
+    subject, whole = (f"'/' || {PATH}", "/" + pattern.removeprefix("/")) if "/" in pattern else ("name", pattern)
+    glob, glob_values = f"regexp_full_match({subject}, ?, '{'si' if ignore_case else 's'}')", [_regex(whole)]
+    if "*" in pattern or "?" in pattern:
+        return glob, glob_values
+    return f"({glob} OR {literal})", [*glob_values, *literal_values]
+
+
+def _regex(pattern: str) -> str:
+    """The regular expression, good for RE2 and for Python, that matches what the glob `pattern` does."""
+    pieces = []
+    for token in _TOKEN.finditer(pattern):
+        if token["members"]:
+            members = re.sub(r"([\\\[\]^&~|])", r"\\\1", token["members"])
+            pieces.append(f"[{'^' if token['negated'] else ''}{members}]")
+        else:
+            pieces.append({"*": ".*", "?": "."}.get(token[0]) or re.escape(token[0]))
+    regex = "".join(pieces)
+    try:
+        re.compile(regex)
+    except re.error as error:
+        raise InvalidValue(what="pattern", value=pattern, reason=str(error)) from error
+    return regex

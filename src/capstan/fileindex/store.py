@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from capstan.errors import HomeDamaged, StorageFailed
+from capstan.errors import HomeDamaged, InvalidValue, StorageFailed
+
+_SET_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,11 @@ class IndexPart:
 
 
 class FileIndexStore:
-    """Keeps parts; whoever reads them finds them by set and sequence. Safe to use from several processes."""
+    """Keeps parts; whoever reads them finds them by set and sequence. Safe to use from several processes.
+
+    The id of a set may come from a tape that anybody wrote. One that is no identifier raises InvalidValue, so that
+    nothing outside the store is ever written or removed.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -38,7 +45,7 @@ class FileIndexStore:
         Durable when it returns. Adding a sequence again replaces it. StorageFailed: nothing of it counts, because no
         commit names it; what was half moved is replaced by the next attempt.
         """
-        folder = self._directory / set_id
+        folder = self._folder(set_id)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             target = self._part(set_id, part.sequence)
@@ -47,6 +54,7 @@ class FileIndexStore:
             _move_durably(part.records, target.records)
             _sync_folder(folder)
             _sync_folder(self._directory)
+            _sync_folder(self._directory.parent)
         except OSError as error:
             raise StorageFailed(path=folder, reason=error.strerror or str(error)) from error
 
@@ -61,15 +69,20 @@ class FileIndexStore:
 
     def files(self, set_id: str) -> list[Path]:
         """The files.parquet of all parts of a set, in order; empty when there are none."""
-        found = (self._directory / set_id).glob("*.files.parquet")
-        return sorted(found, key=lambda path: int(path.name.partition(".")[0]))
+        found = {path.name.partition(".")[0]: path for path in self._folder(set_id).glob("*.files.parquet")}
+        return [found[sequence] for sequence in sorted(filter(str.isdecimal, found), key=int)]
 
     def remove(self, set_id: str) -> None:
         """Forget a set. Harmless when it is not there."""
-        shutil.rmtree(self._directory / set_id, ignore_errors=True)
+        shutil.rmtree(self._folder(set_id), ignore_errors=True)
+
+    def _folder(self, set_id: str) -> Path:
+        if not _SET_ID.fullmatch(set_id):
+            raise InvalidValue(what="set", value=set_id, reason="it is not an identifier of a set")
+        return self._directory / set_id
 
     def _part(self, set_id: str, sequence: int) -> IndexPart:
-        folder = self._directory / set_id
+        folder = self._folder(set_id)
         return IndexPart(
             sequence,
             folder / f"{sequence}.files.parquet",
