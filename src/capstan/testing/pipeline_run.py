@@ -11,7 +11,7 @@ from capstan.backup.source import BackupSource, SourceWarning
 from capstan.core.files import FileEntry, FileFlag
 from capstan.format.codecs import frame_codec
 from capstan.format.frames import Frame, ResumePoint, Row
-from capstan.format.layout import ArchiveParameters
+from capstan.format.layout import TAR_END, ArchiveParameters
 from capstan.format.tar import content_bytes, parse_member
 
 
@@ -69,15 +69,20 @@ def tar_of(frames: Sequence[Frame], codec: str = "zstd") -> bytes:
 def check_rows(tar: bytes, rows: Iterable[Row]) -> dict[bytes, tuple[FileEntry, bytes]]:
     """Compare every row with the member it points at; returns the last good entry and content of each path."""
     found: dict[bytes, tuple[FileEntry, bytes]] = {}
+    end = 0
     for row in rows:
         if row.flags & FileFlag.UNREADABLE:
             assert row.tar_bytes == 0
             continue
+        assert row.tar_offset == end, "members stand one behind the other, and each has one row"
+        end += row.tar_bytes
         entry, headers = parse_member(memoryview(tar)[row.tar_offset : row.tar_offset + row.tar_bytes])
         assert (entry.path, entry.type) == (row.entry.path, row.entry.type)
         content = tar[row.tar_offset + headers : row.tar_offset + headers + content_bytes(entry)]
+        assert not any(tar[row.tar_offset + headers + len(content) : end]), "the padding is zeros"
         if row.sha256 is not None or not row.flags & FileFlag.DAMAGED:  # a damaged one need not have a digest
             assert row.sha256 == (hashlib.sha256(content).digest() if entry.type.value == "file" else None)
         if not row.flags & FileFlag.DAMAGED or entry.path not in found:
             found[entry.path] = (entry, content)
+    assert tar[end:] == TAR_END
     return found

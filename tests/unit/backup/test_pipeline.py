@@ -20,7 +20,7 @@ from capstan.core.files import FileEntry, FileFlag, FileType
 from capstan.errors import SourceError
 from capstan.format.layout import CODECS, ArchiveParameters
 from capstan.format.tar import member_headers, parse_member
-from capstan.testing.pipeline_run import check_rows, run_pipeline, tar_of
+from capstan.testing.pipeline_run import check_rows, rows_of, run_pipeline, tar_of
 
 FRAME = 64 << 10
 SMALL = ArchiveParameters(level=1, frame_bytes=FRAME)
@@ -299,6 +299,38 @@ def test_a_small_member_is_never_divided(tmp_path: Path) -> None:
         for row in frame.rows:
             assert frame.tar_offset <= row.tar_offset
             assert row.tar_offset + row.tar_bytes <= frame.tar_offset + frame.tar_bytes
+
+
+def test_a_copy_that_is_owed_survives_a_cut_before_it_begins(tmp_path: Path) -> None:
+    """When the damaged member has ended, and the whole copy that is owed for it begins in the next frame only, a
+    stream that is cut between the two still brings the copy."""
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * (5 * FRAME - 8192))
+    whole = run_pipeline(source_of(tmp_path), SMALL).frames
+    path.write_bytes(b"new" * 10_000)
+    rest = run_pipeline(source_of(tmp_path), SMALL, resume=whole[2].resume).frames
+    cut = next(number for number, frame in enumerate(rest) if frame.rows)
+    assert not rest[cut].last
+    assert [row.flags for row in rest[cut].rows] == [FileFlag.DAMAGED]
+    last = run_pipeline(source_of(tmp_path), SMALL, resume=rest[cut].resume).frames
+    frames = whole[:3] + rest[: cut + 1] + last
+    good = check_rows(tar_of(frames), rows_of(frames))
+    assert good[stored(path)][1] == b"new" * 10_000
+
+
+def test_zeros_once_written_are_never_taken_for_content(tmp_path: Path) -> None:
+    """A file that could not be opened at one resume, and can be again at the next, is stored whole: the zeros that
+    went out between are damage, though the file is the old one."""
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * (8 * FRAME))
+    whole = run_pipeline(source_of(tmp_path), SMALL).frames
+    refusing = RefusingSource(tmp_path, {path: PermissionError(13, "no")})
+    rest = run_pipeline(refusing, SMALL, resume=whole[2].resume).frames
+    assert rest[1].resume.open_member is not None
+    last = run_pipeline(source_of(tmp_path), SMALL, resume=rest[1].resume).frames
+    frames = whole[:3] + rest[:2] + last
+    good = check_rows(tar_of(frames), rows_of(frames))
+    assert good[stored(path)][1] == b"x" * (8 * FRAME)
 
 
 class FailingSource(FilesystemSource):
