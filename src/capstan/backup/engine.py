@@ -92,7 +92,6 @@ class BackupEngine:
             await work.close()
         async with self._catalog.snapshot() as catalog:
             finished = await catalog.backups.get(backup_set.id)
-        await context.phase(BackupPhase.NOTIFY)
         return {
             "set_id": finished.id,
             "name": finished.name,

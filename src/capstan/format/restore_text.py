@@ -16,7 +16,7 @@ def restore_line(kind: str, codec: str | None = None) -> str:
     decode = "" if codec == "none" else f" | {DECODERS[codec or 'zstd']}"
     if kind == "index":
         return f"{read}{decode} | tar -xf -"
-    return f"{read}{decode} | tar -xpf - --xattrs --xattrs-include='*' --acls --numeric-owner"
+    return f"{read}{decode} | tar -xpf - --delay-directory-restore --xattrs --xattrs-include='*' --acls --numeric-owner"
 
 
 def restore_text(*, barcode: str, uuid: str, record_bytes: int) -> str:
@@ -49,7 +49,7 @@ Tape file 0 is this label. Then come SEGMENTs (your files) and INDEXes (lists of
    cartridge has it again). Go before tape file N with `mt -f $TAPE asf N`, then, for `codec: zstd`:
 
     (for N in 1 2 4; do mt -f $TAPE asf $N; dd if=$TAPE bs=1M status=none | tail -c +4097; done) \\
-        | zstd -dc | tar -xpf - --xattrs --xattrs-include='*' --acls --numeric-owner
+        | zstd -dc | tar -xpf - --delay-directory-restore --xattrs --xattrs-include='*' --acls --numeric-owner
 
    lz4: `lz4 -dc`; gzip: `gzip -dc`; none: `cat`, instead of `zstd -dc`. If the set goes on on another cartridge, keep
    the decoded parts in files and put them together with `cat`, in order of the segments, before tar.

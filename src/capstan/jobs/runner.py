@@ -24,6 +24,7 @@ from capstan.process_lock import ProcessLock, is_locked
 __all__ = ["JobContext", "JobRunner", "Listener"]
 
 _CANCEL_POLL_SECONDS = 1.0
+_NOTIFY = "notify"  # the last phase of every job, however it ended
 
 Work = Callable[[JobContext], Awaitable[dict[str, Any]]]
 Listener = Callable[[Event], None]
@@ -95,6 +96,8 @@ class JobRunner:
 
     async def _end(self, context: JobContext, state: JobState) -> None:
         job = context.job
+        job.phase = _NOTIFY
+        await self.tell("job.phase", job.id, {"phase": _NOTIFY})
         job.state, job.finished_at = state, self._clock.now()
         await self._replace(job, was=JobState.RUNNING)
         await self.tell("job.ended", job.id, {"state": state.value, "error": job.error, "warnings": job.warning_count})

@@ -152,6 +152,8 @@ class RestoreEngine:
             await asyncio.to_thread(target.close)
         for path in sorted(prepared.selector.unmatched):
             report.error("not-found", path, "it is not in this set")
+        if any(problem.code == "lost" for problem in report.problems):
+            report.missing.extend(set(prepared.backup_set.missing) - set(report.missing))
         await phases.complete()
         await tell(report, context)
         result = {
@@ -255,7 +257,7 @@ def raise_if_unsound(report: RecoveryReport, result: dict[str, Any]) -> None:
     if report.sound:
         return
     error: CapstanError
-    if report.missing and not report.damage and all(problem.code == "missing" for problem in report.problems):
+    if report.missing and not report.damage and all(problem.code in ("missing", "lost") for problem in report.problems):
         error = CartridgeMissing(barcodes=", ".join(report.missing), files=report.error_count)
     else:
         kind = VerificationFailed if report.error_count else DamageFound

@@ -37,7 +37,7 @@ class Problem:
 
     def as_dict(self) -> dict[str, Any]:
         place = self.trouble.as_dict() if self.trouble else {"cartridge": "", "block": -1}
-        return {**place, "path": display_path(self.path), "code": self.code, "what": self.what}
+        return {**place, "path": "/" + display_path(self.path), "code": self.code, "what": self.what}
 
 
 @dataclass(slots=True)
@@ -92,7 +92,7 @@ class RecoveryReport:
         if self.problems:
             problem = self.problems[0]
             where = f" ({problem.trouble.barcode}, block {problem.trouble.block})" if problem.trouble else ""
-            return display_path(problem.path) + where
+            return f"/{display_path(problem.path)}{where}"
         if self.damage:
             return f"{self.damage[0].barcode}, block {self.damage[0].block}: {self.damage[0].what}"
         return ", ".join(self.missing)

@@ -93,7 +93,7 @@ async def test_one_file_mounts_one_cartridge(home: WrittenHome) -> None:
     assert isinstance(await raised(home.restore(set_id, b"/nothing/here")), NotFound)
     error = await raised(home.restore(set_id, b"/nothing/here", b"/" + path))
     assert isinstance(error, VerificationFailed) and home.target.files == {path: members[-1][1]}
-    assert error.result is not None and error.result["problems"][0]["path"] == "nothing/here"
+    assert error.result is not None and error.result["problems"][0]["path"] == "/nothing/here"
 
 
 @with_home
@@ -119,7 +119,7 @@ async def test_a_missing_cartridge_is_named_and_the_rest_restores(home: WrittenH
     del home.tapes["B2L9"]
     error = await raised(home.restore(set_id))
     assert isinstance(error, CartridgeMissing) and error.result is not None
-    lost = {problem["path"].encode() for problem in error.result["problems"]}
+    lost = {problem["path"][1:].encode() for problem in error.result["problems"]}
     assert lost and error.result["missing_cartridges"] == ["B2L9"]
     expected = {path: data for path, data in home.content(set_id).items() if path not in lost}
     assert home.target.files == expected and len(expected) > 10
@@ -169,7 +169,7 @@ async def test_a_drive_that_fails_for_good_costs_only_what_it_had_to_read(
     fail_reads(monkeypatch, {12, 13})
     error = await raised(home.restore(set_id))
     assert error.result is not None and error.exit_code != 0
-    lost = {problem["path"].encode() for problem in error.result["problems"]}
+    lost = {problem["path"][1:].encode() for problem in error.result["problems"]}
     assert home.target.files == {path: data for path, data in home.content(set_id).items() if path not in lost}
     assert lost and len(lost) < 25 and error.result["missing_cartridges"] == ["A1L9"]
     assert home.manager.mounts == ["A1L9", "A1L9", "B2L9"]
@@ -252,8 +252,8 @@ async def test_damage_is_named_by_block_and_file(home: WrittenHome) -> None:
         error = await raised(work)
         assert isinstance(error, VerificationFailed) and error.result is not None
         assert {(item["cartridge"], item["block"]) for item in error.result["damage"]} == {("A1L9", bad)}
-        assert {item["path"] for item in error.result["problems"]} == {"b", "c"} or {
-            item["path"] for item in error.result["problems"]
+        assert {item["path"][1:] for item in error.result["problems"]} == {"b", "c"} or {
+            item["path"][1:] for item in error.result["problems"]
         } == {"a", "b", "c"}
     async with home.catalog.snapshot() as catalog:
         assert (await catalog.media.get("A1L9")).verify_result.startswith(f"damaged: block {bad}")

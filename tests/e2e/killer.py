@@ -1,0 +1,65 @@
+"""Runs one backup and dies by SIGKILL at a chosen moment.
+
+usage: killer.py HOME SOURCE NAME MOMENT N     (MOMENT: `written`, `entered`, `event`; N from 1)
+
+written  the n-th commit point is on the medium, and the catalog was not told
+entered  the catalog knows the n-th commit point
+event    the n-th event of the job was told, progress not counted
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from capstan.backup.request import BackupRequest
+from capstan.bootstrap import Capstan, open_home
+from capstan.core.job import Event, JobKind
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def main(home: Path, source: Path, name: str, moment: str, number: int) -> None:
+    seen = 0
+
+    def hear(event: Event) -> None:
+        nonlocal seen
+        seen += event.kind != "job.progress"  # how many of those there are is a matter of time
+        if moment == "event" and seen == number:
+            die()
+
+    async with open_home(home, listener=hear) as capstan:
+        watch_ledger(capstan, moment, number)
+        request = BackupRequest(
+            sources=(os.fsencode(source),), name=name, library="lib", parameters=capstan.parameters("none")
+        )
+        await capstan.tidy()
+        await capstan.jobs.run(JobKind.BACKUP, lambda job: capstan.backup.run(request, job), name=name, library="lib")
+
+
+def watch_ledger(capstan: Capstan, moment: str, number: int) -> None:
+    ledger: Any = capstan.backup._ledger
+    enter = ledger.enter
+    count = 0
+
+    async def watched(*arguments: Any, **keywords: Any) -> Any:
+        nonlocal count
+        count += 1
+        if moment == "written" and count == number:
+            die()
+        result = await enter(*arguments, **keywords)
+        if moment == "entered" and count == number:
+            die()
+        return result
+
+    ledger.enter = watched
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4], int(sys.argv[5])))
