@@ -248,12 +248,12 @@ class VirtualDrive:
             return 0
         if self._position >= tape.count:
             raise CheckCondition(Sense(Key.BLANK_CHECK, *_BLANK, information=wanted))
-        if tape.is_filemark(self._position):
-            self._position += 1
-            raise CheckCondition(Sense(Key.NO_SENSE, 0x00, 0x01, filemark=True, information=wanted))
         buffer = memoryview(b"")[:0] if data is None else data[:wanted]
         number, self._position = self._position, self._position + 1
         try:
+            if tape.is_filemark(number):
+                tape.check_filemark(number)
+                raise CheckCondition(Sense(Key.NO_SENSE, 0x00, 0x01, filemark=True, information=wanted))
             length = tape.read(number, buffer)
         except BadRecord:
             raise CheckCondition(Sense(Key.MEDIUM_ERROR, 0x11, 0x00, information=wanted)) from None

@@ -70,6 +70,11 @@ class TapeImage:
     def is_filemark(self, number: int) -> bool:
         return bool(self._map[number] & 1)
 
+    def check_filemark(self, number: int) -> None:
+        """BadRecord when the bytes of a filemark are no longer those of one."""
+        if os.pread(self._file, len(_MARK), self._map[number] >> 1) != _MARK:
+            raise BadRecord(f"filemark {number} is damaged")
+
     def record_length(self, number: int) -> int:
         """Length of a record, checked at both of its ends. BadRecord when they do not agree with the map."""
         offset = self._map[number] >> 1
