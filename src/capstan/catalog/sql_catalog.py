@@ -61,6 +61,9 @@ class SqlCatalog:
         _tune(engine)
         try:
             with self._translated():
+                # A file that cannot be opened is found here: in aiosqlite it would leave a thread behind that
+                # speaks to the event loop after that is closed.
+                await asyncio.to_thread(lambda: sqlite3.connect(self._path).close())
                 async with engine.connect() as connection:
                     revision = await connection.run_sync(schema.present_revision)
                 if revision != schema.HEAD:
