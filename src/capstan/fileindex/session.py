@@ -98,6 +98,8 @@ def open_session(*, memory: str, threads: int, spool: Path | None) -> Iterator[S
             "autoload_known_extensions": False,
         }
         with duckdb.connect(":memory:", config=settings) as connection:
+            # DuckDB draws one on standard output where it takes the process for an interactive one.
+            connection.execute("SET enable_progress_bar = false")
             yield SearchSession(connection, Path(spill))
 
 
