@@ -307,7 +307,7 @@ def test_a_copy_that_is_owed_survives_a_cut_before_it_begins(tmp_path: Path) -> 
     path = tmp_path / "file"
     path.write_bytes(b"x" * (5 * FRAME - 8192))
     whole = run_pipeline(source_of(tmp_path), SMALL).frames
-    path.write_bytes(b"new" * 10_000)
+    path.write_bytes(b"new" * 40_000)
     rest = run_pipeline(source_of(tmp_path), SMALL, resume=whole[2].resume).frames
     cut = next(number for number, frame in enumerate(rest) if frame.rows)
     assert not rest[cut].last
@@ -315,7 +315,7 @@ def test_a_copy_that_is_owed_survives_a_cut_before_it_begins(tmp_path: Path) -> 
     last = run_pipeline(source_of(tmp_path), SMALL, resume=rest[cut].resume).frames
     frames = whole[:3] + rest[: cut + 1] + last
     good = check_rows(tar_of(frames), rows_of(frames))
-    assert good[stored(path)][1] == b"new" * 10_000
+    assert good[stored(path)][1] == b"new" * 40_000
 
 
 def test_zeros_once_written_are_never_taken_for_content(tmp_path: Path) -> None:

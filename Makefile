@@ -1,0 +1,52 @@
+# `make demo` and `make test` need nothing but Python 3.11 or newer, and (for the tests, as root) Debian's apt.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+
+.PHONY: help demo check test soak bench lock clean
+
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST)
+
+## demo   back up real files to a virtual library, lose them, restore and verify them
+demo: $(VENV)/.installed
+	$(BIN)/capstan --home $(or $(DEMO_HOME),$(CURDIR)/.demo) demo
+
+## check  lint, types, layers and the fast tests; under a minute
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check -q .
+	$(BIN)/ruff check -q .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+	$(BIN)/pytest -m "not slow" -n 2
+
+## test   everything; as root on Debian it installs the programs that the tests need
+test: $(VENV)/.dev
+	./tests/packages.sh
+	$(BIN)/pytest -n 2
+
+## bench  measure: make bench ONLY=P1 (or P4)
+bench: $(VENV)/.dev
+	$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY))
+
+## lock   write down the versions that are installed; every install is held to them
+lock: $(BIN)/python
+	$(PIP) install -U --upgrade-strategy eager -e '.[dev]'
+	$(PIP) list --format=freeze --exclude-editable --exclude pip --exclude setuptools | LC_ALL=C sort > requirements.lock
+
+## clean  remove what make has made
+clean:
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml requirements.lock | $(BIN)/python
+	$(PIP) install -c requirements.lock -e .
+	touch $@
+
+$(VENV)/.dev: pyproject.toml requirements.lock | $(BIN)/python
+	$(PIP) install -c requirements.lock -e '.[dev]'
+	touch $@ $(VENV)/.installed

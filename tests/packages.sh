@@ -1,0 +1,16 @@
+#!/bin/sh
+# Install the programs that the tests compare with, where that is possible. What stays missing is skipped by name.
+set -eu
+wanted="zstd lz4 gzip tar age acl attr"
+missing=""
+for package in $wanted; do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "installing:$missing"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $missing >/dev/null
+else
+    echo "not installed, tests that need them are skipped:$missing"
+fi
