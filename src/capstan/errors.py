@@ -32,64 +32,11 @@ up by code at the edge. `remedy` is what an engine may do about it, and the only
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import Any, ClassVar
+from typing import Any
 
-
-class Remedy(Enum):
-    """What may be done about an error by the engine that catches it."""
-
-    RETRY = "retry"  # the same again may work
-    REPOSITION = "reposition"  # go back to the last known position, compare, go on
-    NEW_CARTRIDGE = "new-cartridge"  # go back to the last commit point and go on with another cartridge
-    OPERATOR = "operator"  # a person must do something first
-    ABORT = "abort"  # nothing can be done by going on
-
-
-class _Lenient(dict[str, Any]):
-    def __missing__(self, key: str) -> str:
-        return "?"
-
-
-class CapstanError(Exception):
-    """Base of all. Built from keyword parameters, which fill the templates `message` and `hint`.
-
-    `result`: what was done all the same, where an engine went on to the end before it raised; for the caller to show.
-    """
-
-    code: ClassVar[str] = "failed"
-    exit_code: ClassVar[int] = 1
-    remedy: ClassVar[Remedy] = Remedy.ABORT
-    message: ClassVar[str] = "{reason}"
-    hint: ClassVar[str] = ""
-    result: dict[str, Any] | None = None
-
-    def __init__(self, **parameters: Any) -> None:
-        super().__init__()
-        self.parameters = parameters
-
-    def __str__(self) -> str:
-        return self.message.format_map(_Lenient(self.parameters))
-
-    @property
-    def hint_text(self) -> str:
-        """What to do, or an empty string. A parameter named `hint` takes precedence over the template."""
-        template = str(self.parameters.get("hint", self.hint))
-        return template.format_map(_Lenient(self.parameters))
-
-    def as_dict(self) -> dict[str, Any]:
-        """The form for `--json`, events and the catalog: code, message, hint, parameters (JSON-safe)."""
-        return {
-            "code": self.code,
-            "message": str(self),
-            "hint": self.hint_text,
-            "parameters": {
-                key: value if isinstance(value, int | float | bool | None) else str(value)
-                for key, value in self.parameters.items()
-                if key != "hint"
-            },
-        }
-
+from capstan.error_base import CapstanError as CapstanError
+from capstan.error_base import Delivery as Delivery
+from capstan.error_base import Remedy as Remedy
 
 # ── what was asked for ────────────────────────────────────────────────────────────────────────────────
 
@@ -188,13 +135,6 @@ class Conflict(CapstanError):
 
 
 # ── devices ───────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Delivery(Enum):
-    """Whether a command without an answer can have reached the device."""
-
-    NOT_DELIVERED = "not-delivered"
-    UNKNOWN = "unknown"
 
 
 class TransportError(CapstanError):

@@ -8,6 +8,8 @@ from enum import StrEnum
 
 
 class SetType(StrEnum):
+    """What a set holds: everything, or what changed since its parent (incremental) or since the last full one."""
+
     FULL = "full"
     INCREMENTAL = "incremental"
     DIFFERENTIAL = "differential"

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 
 class JobKind(StrEnum):
+    """What a job does."""
+
     BACKUP = "backup"
     RESTORE = "restore"
     VERIFY = "verify"

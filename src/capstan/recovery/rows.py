@@ -144,8 +144,11 @@ class SetTable:
         continued: set[int] = set()
         superseded: set[int] = set()
         if provisional:
+            # An entry that could not be read has no bytes, and shares its offset with the member behind it.
             for batch in self._batches(_COLUMNS, pc.field("tar_offset").isin(sorted(provisional))):
-                continued.update(row.tar_offset for row in _rows(batch) if not row.flags & FileFlag.CONTINUES)
+                continued.update(
+                    row.tar_offset for row in _rows(batch) if row.tar_bytes and not row.flags & FileFlag.CONTINUES
+                )
         if damaged:
             names = sorted({display_path(path.rpartition(b"/")[2]) for path in damaged})
             bad = FileFlag.DAMAGED | FileFlag.CONTINUES | FileFlag.UNREADABLE

@@ -65,6 +65,8 @@ class Position:
 
 
 class SpaceUnit(Enum):
+    """What SPACE counts."""
+
     BLOCKS = "blocks"
     FILEMARKS = "filemarks"
 
