@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -111,14 +112,15 @@ class Capstan:
 class VirtualDevices:
     """An open virtual library as the tape manager sees it."""
 
-    def __init__(self, library: VirtualLibrary) -> None:
+    def __init__(self, library: VirtualLibrary, sleep: Callable[[float], None]) -> None:
         self._library = library
+        self._sleep = sleep
         self.name = library.name
         self.generation = library.generation.name
         self.changer = ScsiMediaChanger(library.changer_transport())
 
     def open_drive(self, serial: str, element: int) -> TapeDrive:
-        return ScsiTapeDrive(self._library.drive_transport(element - _FIRST_DRIVE))
+        return ScsiTapeDrive(self._library.drive_transport(element - _FIRST_DRIVE), sleep=self._sleep)
 
     def capacity_of(self, barcode: str) -> int:
         return self._library.capacity_of(barcode)
@@ -134,15 +136,19 @@ async def open_home(
     clock: Clock | None = None,
     listener: Callable[[Event], None] | None = None,
     faults: FaultPlan | None = None,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> AsyncIterator[Capstan]:
-    """Open the home at an absolute path, made if it is not there; close everything at the end."""
+    """Open the home at an absolute path, made if it is not there; close everything at the end.
+
+    `faults` befall the devices of virtual libraries; `sleep` waits for a drive that is busy.
+    """
     home = Home(path)
     home.prepare()
     settings = home.settings()
     clock = clock or SystemClock()
     catalog = SqlCatalog(home.database)
     await catalog.open()
-    capstan = _wire(home, settings, clock, catalog, listener, faults)
+    capstan = _wire(home, settings, clock, catalog, listener, faults, sleep)
     try:
         yield capstan
     finally:
@@ -157,6 +163,7 @@ def _wire(
     catalog: SqlCatalog,
     listener: Callable[[Event], None] | None,
     faults: FaultPlan | None,
+    sleep: Callable[[float], None],
 ) -> Capstan:
     host = socket.gethostname()
     store = FileIndexStore(home.indexes)
@@ -167,7 +174,7 @@ def _wire(
         if definition is None:
             known = ", ".join(sorted(settings.libraries)) or "none yet: `capstan library create NAME --virtual`"
             raise NotFound(what="library", name=name, hint=f"there are: {known}")
-        return VirtualDevices(VirtualLibrary.open(home.library_path(definition), faults=faults))
+        return VirtualDevices(VirtualLibrary.open(home.library_path(definition), faults=faults), sleep)
 
     manager = TapeManager(
         catalog=catalog,

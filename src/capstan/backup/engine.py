@@ -45,7 +45,6 @@ class _Committed:
 
     chain: SetChain = field(default_factory=SetChain)
     resume: ResumePoint = field(default_factory=ResumePoint)
-    barcodes: list[str] = field(default_factory=list)
 
 
 class BackupEngine:
@@ -157,6 +156,7 @@ class _Work:
         self._pipeline = self._new_pipeline()
         self._previous: BackupSet | None = None
         self._mounted: MountedCartridge | None = None
+        self._attempted: CommitWritten | None = None
         self._ticker: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -201,6 +201,9 @@ class _Work:
             self._request.library, pool=self._request.pool, purpose=Purpose.WRITE, context=context
         ) as mounted:
             await engine._manager.position_for_append(mounted)
+            if await self._take_over() is Boundary.FINISHED:
+                await context.phase(BackupPhase.UNLOAD)
+                return True
             self._mounted = mounted
             await context.phase(BackupPhase.WRITE, cartridge=mounted.cartridge.barcode)
             try:
@@ -247,7 +250,25 @@ class _Work:
                     return boundary
         finally:
             if writer is not None:
+                self._attempted = writer.attempted
                 writer.discard()
+
+    async def _take_over(self) -> Boundary | None:
+        """If the commit whose answer was lost turns out to be on the medium (the append rule has entered it then), go
+        on from there instead of writing it again."""
+        attempted, self._attempted = self._attempted, None
+        if attempted is None:
+            return None
+        async with self._engine._catalog.snapshot() as catalog:
+            commits = await catalog.backups.list_commits(set_id=self._set.id)
+        if all(commit.header_sha256 != attempted.commit.header_sha256 for commit in commits):
+            return None
+        self._committed = _Committed(attempted.chain, attempted.resume)
+        await self._context.committed(sequence=attempted.commit.sequence, cartridge=attempted.commit.barcode)
+        if attempted.commit.final:
+            return Boundary.FINISHED
+        await self._go_back()
+        return Boundary.COMMITTED
 
     def _open_writer(self, drive: Any, tape: TapeEnd) -> SetWriter:
         return SetWriter(

@@ -18,8 +18,8 @@ from capstan.fileindex.builder import FileIndexBuilder, FrameTableBuilder
 from capstan.format.codecs import frame_codec
 from capstan.format.frames import Frame, ResumePoint
 from capstan.format.header import Header, Kind
-from capstan.format.index_payload import build_index_payload
-from capstan.format.layout import ArchiveParameters
+from capstan.format.index_payload import IndexPayload, build_index_payload
+from capstan.format.layout import ArchiveParameters, records_of
 from capstan.format.manifest import CommitLink, Manifest, encode_manifest
 from capstan.format.records import TapeFileWriter
 from capstan.format.restore_text import restore_line
@@ -97,6 +97,8 @@ class SetWriter:
         )
         self._resume = ResumePoint(tar_offset=chain.tar_end)
         self._segment: Segment | None = None
+        # The commit that was being written when the drive failed: its answer may be lost, and it on the medium.
+        self.attempted: CommitWritten | None = None
         self._begin_interval()
 
     @property
@@ -152,38 +154,17 @@ class SetWriter:
         self._frames.finish()
         self._records_path.write_bytes(b"".join(self._checksums))
         manifest = self._manifest(final=final)
-        commit = self._write_index(manifest)
-        link = CommitLink(
-            commit.sequence, commit.cartridge, commit.barcode, commit.tape_file, commit.block, commit.header_sha256
-        )
-        self._tape = replace(
-            self._tape,
-            end_block=self._file.block,
-            tape_files=self._file.tape_file,
-            index_block=commit.block,
-            index_sha256=commit.header_sha256,
-        )
-        self._chain = SetChain(
-            sequence=commit.sequence,
-            next_segment=self._next_segment,
-            tar_end=manifest.tar_end,
-            stored_bytes=manifest.backup_set.stored_bytes,
-            previous_sha256=commit.header_sha256,
-            commits=(*self._chain.commits, link),
-        )
-        written = CommitWritten(
-            commit=commit,
-            manifest=manifest,
-            chain=self._chain,
-            tape=self._tape,
-            resume=self._resume,
-            files=self._files_path,
-            frames=self._frames_path,
-            records=self._records_path,
-            early_warning=self._file.early_warning,
-        )
+        payload = self._index_payload(manifest)
+        try:
+            header, written = self._prepare(manifest, payload)
+            self.attempted = written
+            self._write_index(header, payload)
+        finally:
+            payload.path.unlink(missing_ok=True)
+        self.attempted = None
+        self._tape, self._chain = written.tape, written.chain
         self._begin_interval()
-        return written
+        return replace(written, early_warning=self._file.early_warning)
 
     def discard(self) -> None:
         """Drop what was not committed: remove its files from the spool."""
@@ -262,8 +243,8 @@ class SetWriter:
             commits=self._chain.commits,
         )
 
-    def _write_index(self, manifest: Manifest) -> Commit:
-        payload = build_index_payload(
+    def _index_payload(self, manifest: Manifest) -> IndexPayload:
+        return build_index_payload(
             self._spool / f"{self._set.id}-{manifest.sequence}.index",
             [
                 ("manifest.json", encode_manifest(manifest)),
@@ -274,31 +255,58 @@ class SetWriter:
             frame_codec(self._parameters.codec, self._parameters.level),
             mtime=int(manifest.committed_at.timestamp()),
         )
-        try:
-            block, tape_file = self._file.block, self._file.tape_file
-            header, header_sha256 = replace(
-                self._header(Kind.INDEX),
-                sequence=manifest.sequence,
-                final=manifest.final,
-                set_previous_index_sha256=self._chain.previous_sha256,
-                payload_bytes=payload.bytes,
-                payload_sha256=payload.sha256,
-            ).encode()
-            self._file.begin(header)
-            with payload.path.open("rb") as source:
-                while piece := source.read(4 << 20):
-                    self._file.write(piece)
-            self._file.end(synchronous=True)
-        finally:
-            payload.path.unlink(missing_ok=True)
-        return manifest.commit(
+
+    def _prepare(self, manifest: Manifest, payload: IndexPayload) -> tuple[bytes, CommitWritten]:
+        """The INDEX's header record, and what will be true once it and its filemark are on the medium."""
+        block, tape_file = self._file.block, self._file.tape_file
+        header, header_sha256 = replace(
+            self._header(Kind.INDEX),
+            sequence=manifest.sequence,
+            final=manifest.final,
+            set_previous_index_sha256=self._chain.previous_sha256,
+            payload_bytes=payload.bytes,
+            payload_sha256=payload.sha256,
+        ).encode()
+        commit = manifest.commit(
             tape_file=tape_file,
             block=block,
-            end_block=self._file.block,
+            end_block=block + 1 + records_of(payload.bytes, self._tape.record_bytes) + 1,
             header_sha256=header_sha256,
             payload_bytes=payload.bytes,
             payload_sha256=payload.sha256,
         )
+        link = CommitLink(commit.sequence, commit.cartridge, commit.barcode, tape_file, block, header_sha256)
+        return header, CommitWritten(
+            commit=commit,
+            manifest=manifest,
+            chain=SetChain(
+                sequence=commit.sequence,
+                next_segment=self._next_segment,
+                tar_end=manifest.tar_end,
+                stored_bytes=manifest.backup_set.stored_bytes,
+                previous_sha256=header_sha256,
+                commits=(*self._chain.commits, link),
+            ),
+            tape=replace(
+                self._tape,
+                end_block=commit.end_block,
+                tape_files=tape_file + 1,
+                index_block=block,
+                index_sha256=header_sha256,
+            ),
+            resume=self._resume,
+            files=self._files_path,
+            frames=self._frames_path,
+            records=self._records_path,
+            early_warning=False,
+        )
+
+    def _write_index(self, header: bytes, payload: IndexPayload) -> None:
+        self._file.begin(header)
+        with payload.path.open("rb") as source:
+            while piece := source.read(4 << 20):
+                self._file.write(piece)
+        self._file.end(synchronous=True)
 
     def _header(self, kind: Kind) -> Header:
         return Header(

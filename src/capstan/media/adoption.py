@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from capstan.catalog.catalog import Catalog
-from capstan.core.backup import SetState
+from capstan.core.backup import BackupSet, SetState
 from capstan.fileindex.store import IndexPart
 from capstan.format.append import FoundIndex
 from capstan.format.index_reader import read_index
@@ -24,17 +24,44 @@ class Adoption:
         self._ledger = ledger
         self._spool = spool
 
-    async def take_in(self, mounted: MountedCartridge, ahead: tuple[FoundIndex, ...]) -> None:
-        """Enter all of `ahead`, oldest first, or raise TapeAheadOfCatalog and enter none."""
-        async with self._catalog.snapshot() as catalog:
-            for found in ahead:
-                known = await catalog.backups.find(found.header.set or "")
-                if known is None or known.state not in (SetState.WRITING, SetState.INCOMPLETE):
-                    await stop_if_ahead(mounted, ahead)
+    async def take_in(self, mounted: MountedCartridge, ahead: tuple[FoundIndex, ...]) -> frozenset[str]:
+        """Enter of `ahead` what is to be entered, oldest first, or raise TapeAheadOfCatalog and enter nothing.
+
+        Returns the header digests of abandoned INDEXes: the catalog has that commit point of the set elsewhere, because
+        its writer lost the answer and wrote it again on another cartridge. They were never acknowledged, and may be
+        written over.
+        """
+        wanted, abandoned = [], set()
         for found in ahead:
+            if await self._is_abandoned(found):
+                abandoned.add(found.header_sha256)
+            elif await self._is_ours(found):
+                wanted.append(found)
+            else:
+                await stop_if_ahead(mounted, ahead)
+        for found in wanted:
             with TemporaryDirectory(dir=self._spool) as folder:
                 index = await mounted.lane.run(
                     read_index, found.header.block, barcode=mounted.cartridge.barcode, spool=Path(folder)
                 )
                 part = IndexPart(index.manifest.sequence, index.files, index.frames, index.records)
-                await self._ledger.enter(index.commit(), index.manifest, part, writing=False)
+                known = await self._set(found)
+                writing = known is not None and known.state is SetState.WRITING
+                await self._ledger.enter(index.commit(), index.manifest, part, writing=writing)
+        return frozenset(abandoned)
+
+    async def _is_ours(self, found: FoundIndex) -> bool:
+        known = await self._set(found)
+        return known is not None and known.state in (SetState.WRITING, SetState.INCOMPLETE)
+
+    async def _is_abandoned(self, found: FoundIndex) -> bool:
+        async with self._catalog.snapshot() as catalog:
+            commits = await catalog.backups.list_commits(set_id=found.header.set or "")
+        return any(
+            commit.sequence == found.header.sequence and commit.header_sha256 != found.header_sha256
+            for commit in commits
+        )
+
+    async def _set(self, found: FoundIndex) -> BackupSet | None:
+        async with self._catalog.snapshot() as catalog:
+            return await catalog.backups.find(found.header.set or "")

@@ -62,6 +62,7 @@ class OpenLibrary:
     clock: Clock
     robot: asyncio.Lock = field(default_factory=asyncio.Lock)
     drives: dict[int, DriveSlot] = field(default_factory=dict)
+    tidied: bool = False  # what an earlier process left in drives has been brought home
 
     @property
     def name(self) -> str:
@@ -137,6 +138,22 @@ class OpenLibrary:
         except CapstanError as error:
             slot.broken = str(error)
             raise
+
+    async def tidy(self, inventory: Inventory, keep: str) -> list[CapstanError]:
+        """Once for each process: bring home what another one left in the drives, but `keep`. Under `robot`.
+
+        Returns what went wrong; the drives concerned are marked broken.
+        """
+        errors: list[CapstanError] = []
+        if not self.tidied:
+            self.tidied = True
+            for element in inventory.drives:
+                if element.full and element.barcode != keep:
+                    try:
+                        await self.send_home(self.drive(element))
+                    except CapstanError as error:
+                        errors.append(error)
+        return errors
 
     async def close(self) -> None:
         """Let go of drives, robot and lock. Cartridges stay where they are."""

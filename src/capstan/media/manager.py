@@ -22,6 +22,7 @@ from capstan.errors import (
     NoDriveAvailable,
     NotCapstanTape,
     Refused,
+    Remedy,
     TapeAheadOfCatalog,
     TransportError,
     WriteProtected,
@@ -58,10 +59,11 @@ class MountedCartridge:
     label: Label | None
 
 
-OnAhead = Callable[[MountedCartridge, tuple[FoundIndex, ...]], Awaitable[None]]
+# Takes in what the catalog should know, and returns the digests of headers that it need not: see `media.adoption`.
+OnAhead = Callable[[MountedCartridge, tuple[FoundIndex, ...]], Awaitable[frozenset[str]]]
 
 
-async def stop_if_ahead(mounted: MountedCartridge, ahead: tuple[FoundIndex, ...]) -> None:
+async def stop_if_ahead(mounted: MountedCartridge, ahead: tuple[FoundIndex, ...]) -> frozenset[str]:
     """The rule for INDEXes that the catalog does not know: write nothing."""
     raise TapeAheadOfCatalog(barcode=mounted.cartridge.barcode, block=ahead[0].header.block)
 
@@ -85,6 +87,7 @@ class TapeManager:
         self._on_ahead = on_ahead
         self._libraries: dict[str, OpenLibrary] = {}
         self._refused: dict[str, set[str]] = {}  # barcodes that a job has tried and must not try again
+        self._failed: dict[str, set[str]] = {}  # barcodes that have failed in a job
 
     async def open(self, library: str) -> OpenLibrary:
         """The library, opened if it is not yet. NotFound; InUse when another process has it."""
@@ -138,7 +141,7 @@ class TapeManager:
             yield mounted
         except BaseException as error:
             if isinstance(error, DeviceError | TransportError):
-                self._refuse(context, mounted.cartridge.barcode if pool else "")
+                self._note_failure(context, mounted.cartridge.barcode, error)
             await self._return(open_library, slot, context, failed=True)
             raise
         await self._return(open_library, slot, context, failed=False)
@@ -162,11 +165,11 @@ class TapeManager:
         """
         tail = await mounted.lane.run(examine_tail, mounted.cartridge)
         if tail.ahead:
-            await self._on_ahead(mounted, tail.ahead)
+            abandoned = await self._on_ahead(mounted, tail.ahead)
             async with self._catalog.snapshot() as catalog:
                 mounted.cartridge = await catalog.media.get(mounted.cartridge.barcode)
             tail = await mounted.lane.run(examine_tail, mounted.cartridge)
-            if tail.ahead:
+            if any(found.header_sha256 not in abandoned for found in tail.ahead):
                 await stop_if_ahead(mounted, tail.ahead)
         await mounted.lane.run(go_to_end, mounted.cartridge)
 
@@ -216,6 +219,10 @@ class TapeManager:
         async with library.robot:
             inventory = await library.inventory()
             cartridge = await self._choose(library, barcode, pool, context)
+            if not library.tidied:
+                for error in await library.tidy(inventory, cartridge.barcode):
+                    await context.warning("drive-failed", detail=str(error))
+                inventory = await library.inventory()
             element = element_of(inventory, cartridge.barcode)
             slot = await self._free_drive(library, inventory, element, context)
             slot.busy = True
@@ -338,6 +345,14 @@ class TapeManager:
         if label.uuid == cartridge.uuid:
             return True
         raise TapeAheadOfCatalog(barcode=cartridge.barcode, block=0)
+
+    def _note_failure(self, context: JobReporter, barcode: str, error: CapstanError) -> None:
+        """A cartridge that failed is not tried again by this job; after a lost position once more, to see what is on
+        it: the command whose answer was lost may have been the commit."""
+        failed = self._failed.setdefault(context.job_id, set())
+        if error.remedy is not Remedy.REPOSITION or barcode in failed:
+            self._refuse(context, barcode)
+        failed.add(barcode)
 
     def _refuse(self, context: JobReporter, barcode: str) -> None:
         self._refused.setdefault(context.job_id, set()).add(barcode)
