@@ -91,7 +91,9 @@ def make_tree(root: Path, *, files: int = 60, large: int = 1 << 20, seed: int = 
         path.write_bytes(chance.randbytes(chance.randint(0, 9000)))
         path.chmod(chance.choice([0o600, 0o644, 0o755]))
         os.utime(path, ns=(0, chance.randint(0, 2_000_000_000_000_000_000)))
-    (root / "large.bin").write_bytes(chance.randbytes(large))
+    with (root / "large.bin").open("wb") as file:
+        for start in range(0, large, 1 << 20):
+            file.write(chance.randbytes(min(1 << 20, large - start)))
     (root / "text.txt").write_text("the same line\n" * 20_000)
     (root / "zero").touch()
     (root / "link").symlink_to("deep/er")

@@ -59,6 +59,8 @@ class FilesystemSource:
         self._links = {
             key: link for key, link in self._links.items() if start is not None and scan_key(link[0]) <= start
         }
+        for root in self._roots:
+            _root_status(root)  # a root that cannot be read ends the scan before anything was stored
         ancestors: set[bytes] = set()
         for root in self._roots:
             yield from self._parents(root, ancestors, start)
@@ -107,10 +109,7 @@ class FilesystemSource:
 
     def _root(self, root: bytes, start: tuple[bytes, bytes] | None) -> Iterator[FileEntry | SourceWarning]:
         full = b"/" + root
-        try:
-            found = os.lstat(full)
-        except OSError as error:
-            raise SourceError(path=os.fsdecode(full), reason=error.strerror or str(error)) from None
+        found = _root_status(root)
         if root and (start is None or scan_key(root) > start):
             yield from self._describe(root, full, found)
         if not stat.S_ISDIR(found.st_mode):
@@ -203,6 +202,14 @@ class FilesystemSource:
             self._links[key] = (first, left - 1)
         else:
             self._links.pop(key, None)
+
+
+def _root_status(root: bytes) -> os.stat_result:
+    full = b"/" + root
+    try:
+        return os.lstat(full)
+    except OSError as error:
+        raise SourceError(path=os.fsdecode(full), reason=error.strerror or str(error)) from None
 
 
 def _distinct(roots: Sequence[bytes]) -> list[bytes]:

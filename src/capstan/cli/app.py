@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
 import typer
 
 from capstan import __version__
 from capstan.cli.output import Output
+from capstan.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +64,15 @@ def run(arguments: Sequence[str], current: State) -> int:
     command = typer.main.get_command(build())
     try:
         result = command.main(args=list(arguments), prog_name="capstan", standalone_mode=False, obj=current)
-    except click.exceptions.Exit as stop:
+    except typer.Exit as stop:
         return stop.exit_code
-    except click.Abort:
+    except typer.Abort:
         raise KeyboardInterrupt from None
-    except click.ClickException as error:
-        if current.output.json_mode:
-            message = {"code": "usage", "message": error.format_message(), "hint": "", "parameters": {}}
-            current.output.result({"error": message})
-        else:
-            error.show()
-        return error.exit_code
+    except Exception as error:
+        # Typer's usage errors have no public class; they are known by what they can do.
+        if not hasattr(error, "format_message"):
+            raise
+        usage = UsageError(reason=error.format_message(), hint="see --help")
+        current.output.error(usage)
+        return usage.exit_code
     return result if isinstance(result, int) else 0
