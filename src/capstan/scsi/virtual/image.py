@@ -174,6 +174,12 @@ class TapeImage:
             self._map.frombytes(chunk[: len(chunk) // 8 * 8])
             if len(chunk) < _CHUNK * 8:
                 break
+        previous = -1
+        for number, entry in enumerate(self._map):
+            if entry >> 1 <= previous or (number == 0 and entry >> 1):
+                del self._map[number:]  # no map of this image from here on
+                break
+            previous = entry >> 1
         while self._map and not self._ends_within(len(self._map) - 1, size):
             self._map.pop()
         self._mapped = len(self._map)
@@ -194,7 +200,7 @@ class TapeImage:
     def _ends_within(self, number: int, size: int) -> bool:
         """Whether the last mapped object is whole within the image."""
         offset, mark = self._map[number] >> 1, self._map[number] & 1
-        if number and offset <= self._map[number - 1] >> 1:
+        if offset >= size:
             return False
         if mark:
             return offset + len(_MARK) <= size and os.pread(self._file, 4, offset) == _MARK

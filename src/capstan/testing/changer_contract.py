@@ -1,0 +1,66 @@
+"""What every media changer must do (`tape.changer.MediaChanger`).
+
+Bind it by giving a fixture `changer`: at least two drives, both empty, three slots with two cartridges, one mail slot.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from capstan.errors import ChangerError
+from capstan.tape.changer import DriveAddress, MediaChanger, PortAddress, SlotAddress
+
+
+class ChangerContract:
+    """Promises of the port."""
+
+    def test_inventory_knows_every_place(self, changer: MediaChanger) -> None:
+        """Each kind of element in order of its address; barcodes without padding; empty places have none."""
+        found = changer.inventory()
+        for elements, kind in ((found.drives, DriveAddress), (found.slots, SlotAddress), (found.ports, PortAddress)):
+            assert elements
+            assert all(isinstance(element.place, kind) for element in elements)
+            numbers = [element.place.element for element in elements]
+            assert numbers == sorted(set(numbers))
+        for element in found:
+            assert bool(element.barcode) == element.full
+            assert element.barcode == element.barcode.strip()
+        assert changer.rescan() == found
+
+    def test_a_move_and_the_way_back(self, changer: MediaChanger) -> None:
+        """The cartridge is at its new place, the old one is empty, and the changer may remember where it came from."""
+        before = changer.inventory()
+        source = next(element for element in before.slots if element.full)
+        free = next(element for element in before.slots if not element.full)
+        changer.move(source.place, free.place)
+        after = changer.inventory()
+        moved = after.at(free.place)
+        assert moved is not None
+        assert moved.barcode == source.barcode
+        assert moved.source in (None, source.place)
+        left = after.at(source.place)
+        assert left is not None
+        assert not left.full
+        assert after.find(source.barcode) == moved
+        changer.move(free.place, source.place)
+        assert changer.inventory().find(source.barcode).place == source.place  # type: ignore[union-attr]
+
+    def test_moves_that_cannot_be_made_change_nothing(self, changer: MediaChanger) -> None:
+        """From an empty place, to a full one, to one that is not there: ChangerError, all as before."""
+        before = changer.inventory()
+        full = [element.place for element in before.slots if element.full]
+        empty = next(element.place for element in before.slots if not element.full)
+        for source, destination in ((empty, full[0]), (full[0], full[1]), (full[0], SlotAddress(64_000))):
+            with pytest.raises(ChangerError):
+                changer.move(source, destination)
+        assert changer.inventory() == before
+
+    def test_the_door(self, changer: MediaChanger) -> None:
+        """It can be locked and unlocked."""
+        changer.lock_door(locked=True)
+        changer.lock_door(locked=False)
+
+    def test_close_twice(self, changer: MediaChanger) -> None:
+        """Twice is harmless."""
+        changer.close()
+        changer.close()
