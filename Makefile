@@ -29,7 +29,7 @@ test: $(VENV)/.dev
 
 ## bench  measure: make bench ONLY=P1 (or P4)
 bench: $(VENV)/.dev
-	$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY))
+	$(BIN)/python bench/run.py $(if $(ONLY),--only $(ONLY))
 
 ## lock   write down the versions that are installed; every install is held to them
 lock: $(BIN)/python

@@ -47,7 +47,8 @@ class FilesystemSource:
         one_file_system: bool = False,
         skip: Collection[Inode] = (),
     ) -> None:
-        self._roots = _distinct(roots)
+        self._named = _absolute(roots)
+        self._roots = _distinct(self._named)
         self._rules = ExcludeRules(excludes)
         self._one_file_system = one_file_system
         self._skip = frozenset(skip)
@@ -59,7 +60,7 @@ class FilesystemSource:
         self._links = {
             key: link for key, link in self._links.items() if start is not None and scan_key(link[0]) <= start
         }
-        for root in self._roots:
+        for root in self._named:
             _root_status(root)  # a root that cannot be read ends the scan before anything was stored
         ancestors: set[bytes] = set()
         for root in self._roots:
@@ -212,9 +213,14 @@ def _root_status(root: bytes) -> os.stat_result:
         raise SourceError(path=os.fsdecode(full), reason=error.strerror or str(error)) from None
 
 
-def _distinct(roots: Sequence[bytes]) -> list[bytes]:
-    """Stored paths of the roots, absolute, without those that lie in another, in scan order."""
-    absolute = {os.path.normpath(os.path.join(os.getcwdb(), root)).lstrip(b"/") for root in roots}  # noqa: PTH118, PTH109
+def _absolute(roots: Sequence[bytes]) -> frozenset[bytes]:
+    """Stored paths of what was named."""
+    here = os.getcwdb()  # noqa: PTH109 (bytes)
+    return frozenset(os.path.normpath(os.path.join(here, root)).lstrip(b"/") for root in roots)  # noqa: PTH118
+
+
+def _distinct(absolute: frozenset[bytes]) -> list[bytes]:
+    """Those that do not lie in another of them, in scan order."""
     kept = [
         root
         for root in absolute

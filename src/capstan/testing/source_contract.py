@@ -1,0 +1,104 @@
+"""What every source must do (`backup.source.BackupSource`).
+
+Bind it by giving a fixture `tree` (a directory to fill) and a method `source(tree)` that opens it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from capstan.backup.source import BackupSource, SourceWarning
+from capstan.core.files import FileEntry, FileType, scan_key
+
+
+def fill(tree: Path) -> None:
+    """Some of everything."""
+    for name in ("b/x/1", "b/y/2", "a/3", "b.d/4", "b/5", "c/.hidden/6"):
+        path = tree / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode() * 100)
+    (tree / "empty").mkdir()
+    (tree / "link").symlink_to("b/x")
+    os.link(tree / "b/5", tree / "a/same")
+    os.mkfifo(tree / "fifo")
+    Path(os.fsdecode(os.fsencode(tree) + b"/\xff\xfe")).touch()
+
+
+def entries(source: BackupSource, after: bytes | None = None) -> list[FileEntry]:
+    """All entries of a scan; a warning fails."""
+    found = []
+    for item in source.scan(after):
+        assert not isinstance(item, SourceWarning), item
+        found.append(item)
+    return found
+
+
+class SourceContract:
+    """Promises of the port."""
+
+    def source(self, tree: Path) -> BackupSource:
+        """The source over `tree`."""
+        raise AssertionError("bind it")
+
+    def test_the_order_is_that_of_the_scan_key(self, tree: Path) -> None:
+        """Each entry once, in the order in which sets are written; the same tree gives the same order."""
+        fill(tree)
+        paths = [entry.path for entry in entries(self.source(tree))]
+        assert paths == sorted(set(paths), key=scan_key)
+        top = os.fsencode(tree).lstrip(b"/")
+        on_disk = {
+            os.path.join(folder, name).lstrip(b"/")  # noqa: PTH118 (bytes)
+            for folder, folders, files in os.walk(os.fsencode(tree))
+            for name in (*folders, *files)
+        }
+        assert {path for path in paths if path.startswith(top + b"/")} == on_disk
+        assert [entry.path for entry in entries(self.source(tree))] == paths
+
+    def test_metadata(self, tree: Path) -> None:
+        """Types, modes, owners, sizes, nanosecond times, link texts; one inode's further names are hard links."""
+        fill(tree)
+        os.utime(tree / "a/3", ns=(1, 1_234_567_890_123_456_789))
+        (tree / "a/3").chmod(0o4751)
+        found = {entry.path.rpartition(os.fsencode(tree.name) + b"/")[2]: entry for entry in entries(self.source(tree))}
+        three = found[b"a/3"]
+        assert (three.type, three.mode, three.size) == (FileType.REGULAR, 0o4751, 300)
+        assert three.mtime_ns == 1_234_567_890_123_456_789
+        assert (three.uid, three.gid) == ((tree / "a/3").stat().st_uid, (tree / "a/3").stat().st_gid)
+        assert (found[b"link"].type, found[b"link"].target) == (FileType.SYMLINK, b"b/x")
+        assert found[b"fifo"].type is FileType.FIFO
+        assert found[b"empty"].type is FileType.DIRECTORY
+        names = sorted((b"a/same", b"b/5"), key=lambda name: scan_key(found[name].path))
+        assert [found[name].type for name in names] == [FileType.REGULAR, FileType.HARDLINK]
+        assert found[names[1]].target == found[names[0]].path
+
+    def test_going_on_behind_any_path(self, tree: Path) -> None:
+        """`after` gives exactly the rest, whichever entry it names."""
+        fill(tree)
+        whole = [entry.path for entry in entries(self.source(tree))]
+        for number, path in enumerate(whole):
+            assert [entry.path for entry in entries(self.source(tree), path)] == whole[number + 1 :]
+
+    def test_an_open_file_is_the_one_that_was_scanned(self, tree: Path) -> None:
+        """The entry comes from the descriptor; a link or another kind of file in its place is an OSError."""
+        fill(tree)
+        source = self.source(tree)
+        entry = next(entry for entry in entries(source) if entry.path.endswith(b"a/3"))
+        opened = source.open(entry)
+        try:
+            assert os.read(opened.descriptor, 1000) == b"a/3" * 100
+            assert opened.entry.inode == entry.inode
+        finally:
+            os.close(opened.descriptor)
+        (tree / "a/3").unlink()
+        with pytest.raises(OSError):
+            source.open(entry)
+        (tree / "a/3").symlink_to(tree / "b/5")
+        with pytest.raises(OSError):
+            source.open(entry)
+        (tree / "a/3").unlink()
+        os.mkfifo(tree / "a/3")
+        with pytest.raises(OSError):
+            source.open(entry)
