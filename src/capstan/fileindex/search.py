@@ -87,10 +87,11 @@ class FileSearch:
     ) -> Iterator[FoundFile]:
         """Files whose name or path matches `pattern`, set by set in the order given, each in its own order.
 
-        With `*`, `?` or `[…]` it is a glob, of the whole path if it holds a `/`, else of the name (`*` matches a `/`
-        too); otherwise a substring of the path, where a leading `/` stands at the beginning of a component. A pattern
-        whose only special characters are brackets also matches itself. `since` and `until`: modified at or after, at
-        or before. InvalidValue: a glob with a range that goes backwards.
+        With `*`, `?` or `[…]` it is a glob: of the whole path if it begins with `/`, of the path's end from any
+        component on if it holds a `/` elsewhere, else of the name (`*` matches a `/` too). Otherwise it is a substring
+        of the path, where a leading `/` stands at the beginning of a component. A pattern whose only special characters
+        are brackets also matches itself. `since` and `until`: modified at or after, at or before. InvalidValue: a glob
+        with a range that goes backwards.
         """
         condition, values = _condition(pattern, ignore_case=ignore_case)
         for moment, comparison in ((since, ">="), (until, "<=")):
@@ -160,7 +161,9 @@ def _condition(pattern: str, *, ignore_case: bool) -> tuple[str, list[Any]]:
     if not _GLOB.search(pattern):
         return literal, literal_values
     # DuckDB's own GLOB counts bytes: its `?` would not match a Chinese character.
-    subject, whole = (f"'/' || {PATH}", "/" + pattern.removeprefix("/")) if "/" in pattern else ("name", pattern)
+    subject, whole = (f"'/' || {PATH}", pattern if pattern.startswith("/") else "*/" + pattern)
+    if "/" not in pattern:
+        subject, whole = "name", pattern
     glob, glob_values = f"regexp_full_match({subject}, ?, '{'si' if ignore_case else 's'}')", [_regex(whole)]
     if "*" in pattern or "?" in pattern:
         return glob, glob_values

@@ -81,7 +81,7 @@ class JobRunner:
         job = context.job
         job.state, job.started_at = JobState.RUNNING, self._clock.now()
         await self._replace(job, was=JobState.CREATED)
-        await self.tell("job.started", job.id, {"kind": job.kind.value, "name": job.name})
+        await self.tell("job.started", job.id, {"job_kind": job.kind.value, "name": job.name})
         try:
             result = await work(context)
         except BaseException as error:
