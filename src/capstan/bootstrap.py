@@ -174,7 +174,12 @@ def _wire(
         if definition is None:
             known = ", ".join(sorted(settings.libraries)) or "none yet: `capstan library create NAME --virtual`"
             raise NotFound(what="library", name=name, hint=f"there are: {known}")
-        return VirtualDevices(VirtualLibrary.open(home.library_path(definition), faults=faults), sleep)
+        library = VirtualLibrary.open(home.library_path(definition), faults=faults)
+        try:
+            return VirtualDevices(library, sleep)
+        except BaseException:
+            library.close()  # its robot does not answer: let others try
+            raise
 
     manager = TapeManager(
         catalog=catalog,
