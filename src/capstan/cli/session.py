@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+import threading
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any, TypeVar
 
 from capstan.bootstrap import Capstan, open_home
@@ -72,17 +72,17 @@ async def only_library(capstan: Capstan, name: str | None) -> str:
 
 def _on_signals(cancel: Callable[[], None]) -> None:
     """SIGINT and SIGTERM cancel in good order; a second SIGINT ends at once."""
+    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
+        return  # no handlers there: Ctrl-C ends the program, and what was committed stays
     loop = asyncio.get_running_loop()
 
     def first() -> None:
         print("stopping at the next commit point; press again to end at once", file=sys.stderr)
         cancel()
-        with suppress(NotImplementedError, ValueError):
-            loop.remove_signal_handler(signal.SIGINT)
+        loop.remove_signal_handler(signal.SIGINT)
 
-    with suppress(NotImplementedError, ValueError):  # Windows, or not the main thread
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, first)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, first)
 
 
 class ProgressView:
