@@ -101,3 +101,24 @@ def test_a_backup_under_a_fault(template: Path, tmp_path: Path, kind: FaultKind,
     first = next(item for item in states.values() if item["name"] == "before")
     assert first["state"] == "complete"
     home.run("verify", first["set_id"])
+    rebuilt_is_the_same(home, tmp_path)
+
+
+def rebuilt_is_the_same(home: Home, tmp_path: Path) -> None:
+    """Whatever was left on the cartridges: a rebuild finds every whole set again, and it restores."""
+
+    def whole() -> dict[str, tuple[int, int]]:
+        return {
+            item["set_id"]: (item["files"], item["bytes"])
+            for item in home.run("sets").json
+            if item["state"] == "complete"
+        }
+
+    before = whole()
+    for path in home.path.glob("catalog.db*"):
+        path.unlink()
+    shutil.rmtree(home.path / "indexes")
+    home.run("rebuild", "--library", "lib")
+    assert whole() == before
+    for set_id in before:
+        home.run("verify", set_id)
