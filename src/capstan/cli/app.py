@@ -3,30 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import typer
 
 from capstan import __version__
-from capstan.cli.output import Output
+from capstan.cli.state import State, state
 from capstan.errors import UsageError
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """What every command has: `context.obj`."""
-
-    home: Path
-    output: Output
-
-
-def state(context: typer.Context) -> State:
-    """The state of this run."""
-    found = context.obj
-    assert isinstance(found, State)
-    return found
-
 
 _OPTIONS = """\
 --json and --home DIR (or CAPSTAN_HOME) may stand anywhere.

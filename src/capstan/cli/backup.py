@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from capstan.cli.app import state
+from capstan.cli.state import state
 
 if TYPE_CHECKING:
     from capstan.bootstrap import Capstan

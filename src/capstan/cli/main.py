@@ -20,7 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (see `capstan.errors`)."""
     rest, home, json_mode = split_arguments(sys.argv[1:] if arguments is None else arguments)
     output = Output(json_mode=json_mode)
-    from capstan.cli.app import State, run
+    from capstan.cli.app import run
+    from capstan.cli.state import State
 
     state = State(home=Path(home or os.environ.get("CAPSTAN_HOME") or default_home()).expanduser(), output=output)
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from capstan.cli.app import State, state
+from capstan.cli.state import State, state
 
 if TYPE_CHECKING:
     from capstan.bootstrap import Capstan

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from capstan.bootstrap import Capstan, open_home
-from capstan.cli.app import State
 from capstan.cli.output import Output
+from capstan.cli.state import State
 from capstan.core.job import Event, JobKind
 from capstan.core.sizes import format_duration, format_size
 from capstan.jobs.context import JobContext
