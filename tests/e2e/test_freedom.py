@@ -123,3 +123,22 @@ def test_headers_hold_no_source_names(home: Home, tree: Path, tmp_path: Path) ->
         head = path.read_bytes()[:4096]
         assert b"source" not in head
         assert b"file 00" not in head
+
+
+@pytest.mark.requires("zstd")
+@pytest.mark.parametrize("document", ["recovery-without-capstan.md", "recovery-without-capstan.zh-CN.md"])
+def test_the_commands_of_the_document(home: Home, tree: Path, tmp_path: Path, document: str) -> None:
+    """The shell lines for extracted files stand in the document as they are run here; only the names are put in."""
+    home.configure(**SMALL)
+    home.library()
+    set_id = home.run("backup", tree, "--name", "t").json["set_id"]
+    home.run("tape", "extract", "CAP001L9", "--to", tmp_path / "tape")
+    text = (Path(__file__).parents[2] / "docs" / document).read_text(encoding="utf-8")
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    [block] = [block for block in blocks if "DIR/0001.segment" in block]
+    names = " ".join(str(path) for _, path in sorted(segments(tmp_path / "tape", set_id).items()))
+    block = block.replace("DIR/0001.segment DIR/0002.segment", names).replace("DIR/", f"{tmp_path}/tape/")
+    (tmp_path / "all").mkdir()
+    listing = shell(block, tmp_path / "all")
+    assert f"set: {set_id}" in listing
+    assert describe(tmp_path / "all" / tree.relative_to("/")) == describe(tree)

@@ -14,6 +14,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from capstan.backup.estimate import SizeEstimate
 from capstan.backup.pipeline import FramePipeline, PackCounters
 from capstan.backup.request import BackupRequest
 from capstan.backup.session import Boundary, StoredBytes, write_until_boundary
@@ -34,6 +35,7 @@ from capstan.media.ledger import Ledger
 from capstan.media.manager import MountedCartridge, Purpose, TapeManager
 
 _FRUITLESS = 3  # mounts in a row that may fail without one commit point between them
+_LONG = 5.0  # seconds after which a backup is worth an estimate
 _TICK = 0.5  # seconds between two looks at the counters
 
 SourceFactory = Callable[[BackupRequest], BackupSource]
@@ -155,6 +157,7 @@ class _Work:
         self._warnings: SimpleQueue[SourceWarning] = SimpleQueue()
         self._pipeline = self._new_pipeline()
         self._previous: BackupSet | None = None
+        self._estimate = SizeEstimate(engine._open_source(request))
         self._mounted: MountedCartridge | None = None
         self._attempted: CommitWritten | None = None
         self._ticker: asyncio.Task[None] | None = None
@@ -190,6 +193,7 @@ class _Work:
             self._ticker.cancel()
             with suppress(asyncio.CancelledError):
                 await self._ticker
+        await asyncio.to_thread(self._estimate.stop)
         await asyncio.to_thread(self._pipeline.stop)
         await self._drain_warnings()
 
@@ -321,11 +325,15 @@ class _Work:
     async def _tick(self) -> None:
         """Tell progress and warnings while the threads work."""
         clock, began = self._engine._clock, self._engine._clock.monotonic()
+        estimating = False
         while True:
             await asyncio.sleep(_TICK)
             await self._drain_warnings()
             seconds = max(clock.monotonic() - began, 1e-6)
-            counters, total = self._counters, self._previous
+            if seconds >= _LONG and not estimating:
+                estimating = True
+                self._estimate.start()
+            counters, total = self._counters, self._total_bytes()
             rate = counters.bytes / seconds
             mounted = self._mounted
             await self._context.progress(
@@ -334,11 +342,17 @@ class _Work:
                 stored_bytes=self._stored.value,
                 rate=round(rate),
                 current=display_path(counters.current),
-                total_bytes=total.bytes if total else None,
-                seconds_left=round(max(total.bytes - counters.bytes, 0) / rate) if total and rate else None,
+                total_bytes=total,
+                seconds_left=round(max(total - counters.bytes, 0) / rate) if total and rate else None,
                 cartridge=mounted.cartridge.barcode if mounted else None,
                 tape_fill=_fill(mounted, self._stored.value - self._committed.chain.stored_bytes),
             )
+
+    def _total_bytes(self) -> int | None:
+        """What was counted, or until then what the series' last set held."""
+        if self._estimate.total_bytes is not None:
+            return self._estimate.total_bytes
+        return self._previous.bytes if self._previous else None
 
     async def _drain_warnings(self) -> None:
         with suppress(Empty):
