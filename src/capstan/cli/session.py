@@ -64,7 +64,7 @@ async def only_library(capstan: Capstan, name: str | None) -> str:
     if name is not None:
         return name
     if not libraries:
-        raise NotFound(what="library", name="", hint="make one: `capstan library create NAME --virtual`")
+        raise NotFound(what="library", name="any", hint="make one: `capstan library create NAME --virtual`")
     if len(libraries) > 1:
         raise InvalidValue(what="library", value="", reason=f"say which with --library: {', '.join(libraries)}")
     return libraries[0]
