@@ -103,8 +103,11 @@ class Capstan:
         await self.jobs.reap()
         async with self.catalog.transaction() as catalog:
             for backup_set in await catalog.backups.list(states=[SetState.WRITING]):
-                job = await catalog.jobs.get(backup_set.job_id) if backup_set.job_id else None
-                if job is None or not self.jobs.is_alive(job):
+                try:
+                    alive = self.jobs.is_alive(await catalog.jobs.get(backup_set.job_id))
+                except NotFound:
+                    alive = False  # the set is older than this catalog's jobs
+                if not alive:
                     backup_set.state = SetState.INCOMPLETE
                     await catalog.backups.save(backup_set)
 
