@@ -14,6 +14,7 @@ from capstan.cli.state import State, state
 if TYPE_CHECKING:
     from capstan.bootstrap import Capstan
     from capstan.core.backup import BackupSet
+    from capstan.fileindex.comparison import Difference
     from capstan.fileindex.search import FileSearch, FoundFile
 
 set_app = typer.Typer(help="One set: what it is, its files, how it differs from another.", no_args_is_help=True)
@@ -77,14 +78,13 @@ def diff(context: typer.Context, before: str, after: str) -> None:
     """What changed from one set to another: added, removed, changed, moved."""
     search, _, first = _parts(state(context), before)
     _, _, second = _parts(state(context), after)
+    found = search.diff(first, second)
+    if state(context).output.json_mode:
+        _print_json(_difference(item) for item in found)
+        return
     marks = {"added": "+", "removed": "-", "changed": "*", "moved": ">"}
-    for found in search.diff(first, second):
-        value = {"change": found.change, "path": "/" + found.path}
-        text = f"{marks[found.change]} /{found.path}"
-        if found.moved_from:
-            value["moved_from"] = "/" + found.moved_from
-            text += f"  (was /{found.moved_from})"
-        state(context).output.line(value, text)
+    for item in found:
+        print(f"{marks[item.change]} /{item.path}" + (f"  (was /{item.moved_from})" if item.moved_from else ""))
 
 
 def find(
@@ -134,7 +134,7 @@ def _parts(current: State, set_id: str) -> tuple[FileSearch, BackupSet, list[Pat
 def _print_files(current: State, found: Iterator[FoundFile], *, with_set: bool = False) -> None:
     """A table's lines as they come: there may be millions."""
     if current.output.json_mode:
-        _print_json(found)
+        _print_json(item.as_dict() for item in found)
         return
     for item in found:
         prefix = f"{item.set_id[:8]}  " if with_set else ""
@@ -142,13 +142,18 @@ def _print_files(current: State, found: Iterator[FoundFile], *, with_set: bool =
         print(f"{prefix}{item.type:8} {item.mode:04o} {item.size:>14} {time}  /{item.path}")
 
 
-def _print_json(found: Iterator[FoundFile]) -> None:
+def _difference(found: Difference) -> dict[str, Any]:
+    value = {"change": found.change, "path": "/" + found.path}
+    return value | ({"moved_from": "/" + found.moved_from} if found.moved_from else {})
+
+
+def _print_json(found: Iterator[dict[str, Any]]) -> None:
     """One JSON array, written piece by piece."""
     import json
 
     print("[", end="")
     for number, item in enumerate(found):
-        print("," if number else "", json.dumps(item.as_dict(), ensure_ascii=False), sep="\n", end="")
+        print("," if number else "", json.dumps(item, ensure_ascii=False), sep="\n", end="")
     print("\n]")
 
 

@@ -44,10 +44,6 @@ class Output:
         for row in [list(columns), *cells]:
             print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
-    def line(self, value: Any, text: str) -> None:
-        """One of many results, as they come: a JSON line, or a line of text."""
-        print(json.dumps(value, default=_plain, ensure_ascii=False) if self.json_mode else text)
-
     def event(self, kind: str, data: dict[str, Any], text: str = "") -> None:
         """Tell what is going on, on standard error."""
         if self.json_mode:

@@ -111,8 +111,12 @@ def erase(
 
 
 @tape_app.command("dump")
-def dump(context: typer.Context, barcode: str) -> None:
-    """List every tape file: what it is, where it lies, how many records and bytes it has."""
+def dump(
+    context: typer.Context,
+    barcode: str,
+    records: bool = typer.Option(False, "--records", help="List each record too (in JSON they always are)."),
+) -> None:
+    """List every tape file and record: what it is, where it lies, how large it is."""
     from capstan.format.scan import scan_tape
 
     def scan(drive: TapeDrive) -> list[dict[str, Any]]:
@@ -123,6 +127,8 @@ def dump(context: typer.Context, barcode: str) -> None:
         (item["number"], item["kind"], item["block"], item["records"], item["bytes"], item["set"], item["segment"])
         for item in found
     ]
+    if records:
+        rows = [row for item, head in zip(found, rows, strict=True) for row in (head, *_record_rows(item))]
     columns = ("FILE", "KIND", "BLOCK", "RECORDS", "BYTES", "SET", "SEGMENT")
     state(context).output.table(found, columns, rows, "the cartridge is blank")
 
@@ -170,7 +176,16 @@ def _tape_file(found: Any) -> dict[str, Any]:
         "set": (header.set or "") if header else "",
         "segment": header.segment if header else None,
         "sequence": header.sequence if header else None,
+        "record_sizes": found.sizes,
     }
+
+
+def _record_rows(item: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """A row for each record of a tape file; a size of 0 is a record that cannot be read."""
+    return [
+        ("", "record" if size else "UNREADABLE", item["block"] + number, "", size, "", "")
+        for number, size in enumerate(item["record_sizes"])
+    ]
 
 
 def _cartridge(cartridge: Cartridge) -> dict[str, Any]:
