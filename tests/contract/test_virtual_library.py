@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from capstan.errors import AlreadyExists, ChangerError, InUse, Refused, WriteProtected
+from capstan.errors import AlreadyExists, ChangerError, IncompatibleMedium, InUse, Refused, WriteProtected
 from capstan.scsi.virtual.library import LibrarySpec, VirtualLibrary
 from capstan.scsi.virtual.storage import DiskStorage
+from capstan.scsi.virtual.timing import Timing
 from capstan.tape.changer import DriveAddress, MediaChanger, PortAddress, SlotAddress
 from capstan.tape.scsi_changer import ScsiMediaChanger
 from capstan.tape.scsi_drive import ScsiTapeDrive
@@ -172,3 +173,47 @@ def test_worm_cartridges_are_only_appended_to(library: VirtualLibrary) -> None:
         write(drive, 20)
     drive.rewind()
     assert read(drive) == data[0]
+
+
+def test_emulated_timing(tmp_path: Path) -> None:
+    """Loading, locating, moving and transferring take what a real drive takes; without timing nothing takes any."""
+    slept: list[float] = []
+    timing = Timing(
+        sleep=slept.append,
+        load_seconds=15,
+        unload_seconds=8,
+        locate_full_seconds=100,
+        move_seconds=5,
+        bytes_per_second=1000,
+    )
+    VirtualLibrary.create(tmp_path / "lib", SPEC)
+    library = VirtualLibrary.open(tmp_path / "lib", timing=timing)
+    ScsiMediaChanger(library.changer_transport()).move(SlotAddress(1001), DriveAddress(101))
+    drive = ScsiTapeDrive(library.drive_transport(0))
+    drive.load()
+    assert [seconds for seconds in slept if seconds] == [5, 15]
+    slept.clear()
+    write(drive, 500, 500, 500, 500)
+    assert slept == [0.5] * 4
+    slept.clear()
+    drive.locate(1)
+    drive.rewind()
+    drive.unload()
+    assert [seconds for seconds in slept if seconds] == [75, 25, 8]
+    library.close()
+
+
+def test_a_cleaning_cartridge_is_never_read_or_written(tmp_path: Path) -> None:
+    """It is in the inventory like any other; a drive with it in says what it is instead of becoming ready."""
+    VirtualLibrary.create(tmp_path / "lib", LibrarySpec("lib", slots=3, cartridges=1, cleaning_cartridges=1))
+    library = VirtualLibrary.open(tmp_path / "lib")
+    changer = ScsiMediaChanger(library.changer_transport())
+    found = changer.inventory().find("CLN001L9")
+    assert found is not None
+    changer.move(found.place, DriveAddress(101))
+    drive = ScsiTapeDrive(library.drive_transport(0))
+    assert not drive.status().ready
+    assert "cleaning" in drive.status().detail
+    with pytest.raises(IncompatibleMedium):
+        drive.load()
+    library.close()
