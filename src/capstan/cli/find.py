@@ -13,6 +13,7 @@ from capstan.cli.state import State, state
 
 if TYPE_CHECKING:
     from capstan.bootstrap import Capstan
+    from capstan.catalog.catalog import Repositories
     from capstan.core.backup import BackupSet
     from capstan.fileindex.comparison import Difference
     from capstan.fileindex.search import FileSearch, FoundFile
@@ -112,7 +113,7 @@ def find(
 
         async with capstan.catalog.snapshot() as catalog:
             sets = [await resolve_set(catalog, set_id)] if set_id else list(await catalog.backups.list())[::-1]
-        return capstan.search, sets, [capstan.store.files(item.id) for item in sets]
+            return capstan.search, sets, [await _committed(capstan, catalog, item.id) for item in sets]
 
     search, sets, parts = with_home(state(context), work)
     pairs = [(item.id, paths) for item, paths in zip(sets, parts, strict=True)]
@@ -126,9 +127,15 @@ def _parts(current: State, set_id: str) -> tuple[FileSearch, BackupSet, list[Pat
     async def work(capstan: Capstan) -> tuple[FileSearch, BackupSet, list[Path]]:
         async with capstan.catalog.snapshot() as catalog:
             found = await resolve_set(catalog, set_id)
-        return capstan.search, found, capstan.store.files(found.id)
+            return capstan.search, found, await _committed(capstan, catalog, found.id)
 
     return with_home(current, work)
+
+
+async def _committed(capstan: Capstan, catalog: Repositories, set_id: str) -> list[Path]:
+    """The file index of a set, of its commit points only: what a killed process left beside them does not count."""
+    sequences = {commit.sequence for commit in await catalog.backups.list_commits(set_id=set_id)}
+    return [part.files for part in capstan.store.parts(set_id, sorted(sequences))]
 
 
 def _print_files(current: State, found: Iterator[FoundFile], *, with_set: bool = False) -> None:
