@@ -55,10 +55,6 @@ class ProcessLock:
                 self._descriptor = None
                 _held.discard(self._key)
 
-    @property
-    def held(self) -> bool:
-        return self._descriptor is not None
-
     def __enter__(self) -> ProcessLock:
         self.acquire()
         return self

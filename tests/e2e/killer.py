@@ -1,9 +1,10 @@
 """Runs one backup and dies by SIGKILL at a chosen moment.
 
-usage: killer.py HOME SOURCE NAME MOMENT N     (MOMENT: `written`, `entered`, `event`; N from 1)
+usage: killer.py HOME SOURCE NAME MOMENT N     (MOMENT: `written`, `entered`, `labelled`, `event`; N from 1)
 
 written  the n-th commit point is on the medium, and the catalog was not told
 entered  the catalog knows the n-th commit point
+labelled the n-th label is on the medium, and the catalog was not told that it is finished
 event    the n-th event of the job was told, progress not counted
 """
 
@@ -19,6 +20,7 @@ from typing import Any
 from capstan.backup.request import BackupRequest
 from capstan.bootstrap import Capstan, open_home
 from capstan.core.job import Event, JobKind
+from capstan.media import manager
 
 
 def die() -> None:
@@ -36,6 +38,7 @@ async def main(home: Path, source: Path, name: str, moment: str, number: int) ->
 
     async with open_home(home, listener=hear) as capstan:
         watch_ledger(capstan, moment, number)
+        watch_labels(moment, number)
         request = BackupRequest(
             sources=(os.fsencode(source),), name=name, library="lib", parameters=capstan.parameters("none")
         )
@@ -59,6 +62,21 @@ def watch_ledger(capstan: Capstan, moment: str, number: int) -> None:
         return result
 
     ledger.enter = watched
+
+
+def watch_labels(moment: str, number: int) -> None:
+    write = manager.write_label
+    count = 0
+
+    def watched(*arguments: Any) -> Any:
+        nonlocal count
+        count += 1
+        result = write(*arguments)
+        if moment == "labelled" and count == number:
+            die()
+        return result
+
+    manager.write_label = watched  # type: ignore[assignment]
 
 
 if __name__ == "__main__":

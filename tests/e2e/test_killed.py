@@ -19,6 +19,7 @@ CHANCE = random.Random(20)
 MOMENTS = [
     *(("written", number) for number in range(1, COMMITS + 1)),
     *(("entered", number) for number in range(1, COMMITS + 1)),
+    ("labelled", 1),
     *(("event", CHANCE.randint(1, 14)) for _ in range(3)),
 ]
 

@@ -10,7 +10,7 @@ from sqlalchemy import CursorResult, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from capstan.catalog.mapping import to_columns, to_value
-from capstan.core.job import Event, Job, JobKind, JobState
+from capstan.core.job import Event, Job, JobKind, JobState, may_follow
 from capstan.errors import AlreadyExists, Conflict, InvalidValue, NotFound, Refused
 from capstan.models.rows import EventRow, JobRow, SettingRow
 
@@ -55,6 +55,8 @@ class SqlJobRepository:
         return [_job(row) for row in await self._session.scalars(query)]
 
     async def replace(self, job: Job, *, was: JobState) -> None:
+        if job.state is not was and not may_follow(was, job.state):
+            raise Conflict(what="job", name=job.id, reason=f"from {was.value} it cannot become {job.state.value}")
         columns = to_columns(job, JobRow)
         del columns["id"], columns["cancel_requested"]
         if was not in _LIVE and job.state in _LIVE:

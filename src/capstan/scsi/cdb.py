@@ -49,11 +49,6 @@ def test_unit_ready() -> bytes:
     return bytes(6)
 
 
-def request_sense(length: int = 252) -> bytes:
-    """SPC-5, 6.39: fixed format."""
-    return bytes((Op.REQUEST_SENSE, 0, 0, 0, length, 0))
-
-
 def inquiry(length: int, *, page: int | None = None) -> bytes:
     """SPC-5, 6.7: standard data, or with `page` a page of vital product data (EVPD)."""
     return bytes((Op.INQUIRY, page is not None, page or 0)) + length.to_bytes(2, "big") + b"\0"
@@ -99,11 +94,6 @@ def space(count: int, code: SpaceCode) -> bytes:
 def locate(block: int) -> bytes:
     """SSC-5, 7.1: LOCATE(16) to a logical object of the current partition."""
     return bytes((Op.LOCATE_16, 0, 0, 0)) + block.to_bytes(8, "big") + bytes(4)
-
-
-def locate_short(block: int) -> bytes:
-    """SSC-5, 7.1: LOCATE(10), for drives without LOCATE(16)."""
-    return bytes((Op.LOCATE_10, 0, 0)) + block.to_bytes(4, "big") + bytes(3)
 
 
 def read_position(*, long: bool) -> bytes:

@@ -4,17 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import Enum
 from typing import Protocol
-
-
-class ElementKind(Enum):
-    """Element types (SMC-3, table 15), in operators' words."""
-
-    TRANSPORT = "transport"
-    SLOT = "slot"
-    PORT = "port"  # import/export element, a mail slot
-    DRIVE = "drive"
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -94,6 +94,14 @@ class CatalogContract:
             assert await view.jobs.cancel_requested("ab12cd34")
             assert (await view.jobs.get("ab12cd34")).started_at == NOW
 
+    async def test_a_job_goes_only_where_it_may(self, catalog: Catalog) -> None:
+        """What is done stays done: no process writes another state over it."""
+        async with catalog.transaction() as inside:
+            await inside.jobs.add(job(state=JobState.DONE))
+        with pytest.raises(Conflict):
+            async with catalog.transaction() as inside:
+                await inside.jobs.replace(job(state=JobState.RUNNING), was=JobState.DONE)
+
     async def test_an_ended_job_cannot_be_cancelled(self, catalog: Catalog) -> None:
         """The person hears that it has ended, and how."""
         async with catalog.transaction() as inside:

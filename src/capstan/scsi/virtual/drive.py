@@ -42,10 +42,6 @@ class VirtualDrive:
     # ── what the robot does ───────────────────────────────────────────────────────────────────────────
 
     @property
-    def holds(self) -> VirtualCartridge | None:
-        return self._cartridge
-
-    @property
     def threaded(self) -> bool:
         """Whether the tape is in the drive's path: then the robot cannot take the cartridge."""
         return self._tape is not None

@@ -148,10 +148,6 @@ class VirtualLibrary:
         return self._layout.name
 
     @property
-    def drive_count(self) -> int:
-        return self._layout.drives
-
-    @property
     def generation(self) -> Generation:
         return GENERATIONS[self._layout.generation]
 
