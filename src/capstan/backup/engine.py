@@ -27,7 +27,6 @@ from capstan.core.ids import new_uuid
 from capstan.core.job import BackupPhase
 from capstan.core.media import CartridgeState
 from capstan.errors import CapstanError, CartridgeTooSmall, DeviceError, JobCancelled, Remedy, TransportError
-from capstan.fileindex.store import IndexPart
 from capstan.format.frames import ResumePoint
 from capstan.format.writer import CommitWritten, SetChain, SetWriter, TapeEnd
 from capstan.jobs.runner import JobContext
@@ -286,8 +285,7 @@ class _Work:
         )
 
     async def _enter(self, written: CommitWritten, *, writing: bool) -> None:
-        part = IndexPart(written.commit.sequence, written.files, written.frames, written.records)
-        await self._engine._ledger.enter(written.commit, written.manifest, part, writing=writing)
+        await self._engine._ledger.enter(written.commit, written.manifest, written.part, writing=writing)
         self._committed = _Committed(written.chain, written.resume)
         await self._context.committed(sequence=written.commit.sequence, cartridge=written.commit.barcode)
 

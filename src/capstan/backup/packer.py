@@ -14,8 +14,8 @@ from typing import Any
 from capstan.backup.content import ZEROS, FileContent, fill_zeros, same_file
 from capstan.backup.conveyor import Conveyor, ConveyorStopped
 from capstan.backup.source import BackupSource, OpenedFile, SourceWarning
-from capstan.core.files import FileEntry, FileFlag, FileType, scan_key
-from capstan.format.frames import Frame, OpenMember, ResumePoint, Row
+from capstan.core.files import FileEntry, FileFlag, FileType, Row, scan_key
+from capstan.format.frames import Frame, OpenMember, ResumePoint
 from capstan.format.layout import TAR_BLOCK, TAR_END
 from capstan.format.tar import member_headers, padded
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntFlag, StrEnum
+from typing import NamedTuple
 
 
 class FileType(StrEnum):
@@ -30,6 +31,7 @@ class FileFlag(IntFlag):
     DAMAGED = 2  # the rest was filled with zeros; a whole copy follows later in the set
     CONTINUES = 4  # the member was not finished when this index was written; a later index has the whole row
     UNREADABLE = 8  # nothing is stored: it was there and could not be read; never to be taken for deleted
+    SPARSE = 16  # stored without its holes: a map, then the data (docs/design/tape-format.md, 3.6)
 
 
 @dataclass(slots=True)
@@ -53,6 +55,17 @@ class FileEntry:
     rdev_major: int = 0
     rdev_minor: int = 0
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class Row(NamedTuple):
+    """One row of the file index: a member of the stream. `flags` are `FileFlag`; `sha256` is None where there is no
+    content (or the member has not ended)."""
+
+    entry: FileEntry
+    tar_offset: int
+    tar_bytes: int
+    sha256: bytes | None
+    flags: int = 0
 
 
 def display_path(path: bytes) -> str:

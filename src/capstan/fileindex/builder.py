@@ -15,14 +15,14 @@ from capstan.errors import StorageFailed
 from capstan.fileindex.schema import FILES, FRAMES, ROW_GROUP
 
 # Digests are random: a dictionary or statistics of them would only cost.
-_DICTIONARIES = ["directory", "type", "mode", "uid", "gid", "owner", "group", "device", "flags"]
-_STATISTICS = ["directory", "name", "size", "mtime_ns", "tar_offset", "flags"]
+_DICTIONARIES = ["directory", "type", "mode", "uid", "gid", "owner", "group", "device", "links", "flags"]
+_STATISTICS = ["directory", "name", "size", "mtime_ns", "links", "tar_offset", "flags"]
 
 # Rows that are kept as Python objects (about 700 bytes each) before they become a batch of Arrow's.
 _BATCH = 8192
 
 # What a file system or a user database says: it may be anything, and must not end a backup.
-_FOREIGN = frozenset({"mode", "uid", "gid", "owner", "group", "mtime_ns", "ctime_ns", "device", "inode"})
+_FOREIGN = frozenset({"mode", "uid", "gid", "owner", "group", "mtime_ns", "ctime_ns", "device", "inode", "links"})
 
 
 class _TableWriter:
@@ -155,6 +155,7 @@ class FileIndexBuilder:
                 entry.ctime_ns,
                 entry.device,
                 entry.inode,
+                entry.links,
                 entry.target or None,
                 tar_offset,
                 tar_bytes,

@@ -27,10 +27,11 @@ FILES = pa.schema(
         pa.field("ctime_ns", pa.int64(), nullable=False),
         pa.field("device", pa.uint64(), nullable=False),
         pa.field("inode", pa.uint64(), nullable=False),
+        pa.field("links", pa.uint32(), nullable=False),  # names of the inode, wherever they are
         pa.field("target", pa.binary()),  # symlink text; hard link: stored path of the first name
         pa.field("tar_offset", pa.uint64(), nullable=False),  # of the member's first header in the set's tar stream
         pa.field("tar_bytes", pa.uint64(), nullable=False),  # headers, content and padding of the member
-        pa.field("sha256", pa.binary(32)),  # of the content, holes as zeros; null where there is no content
+        pa.field("sha256", pa.binary(32)),  # of the content, as it is stored; null where there is no content
         pa.field("flags", pa.uint32(), nullable=False),  # core.files.FileFlag
     ]
 )

@@ -1,6 +1,6 @@
-"""Where the file indexes of all sets lie: one folder for each set, with the three tables of each of its INDEXes.
+"""Where the file indexes of all sets lie: one folder for each set, with the tables of each of its INDEXes.
 
-    SET/1.files.parquet  SET/1.frames.parquet  SET/1.records.crc32c  SET/2.files.parquet …
+    SET/1.files.parquet  SET/1.frames.parquet  SET/1.records.crc32c  SET/1.deleted  SET/2.files.parquet …
 
 Parts are immutable. They are the same bytes as in the INDEX on tape, so a rebuild brings the same files back.
 """
@@ -11,7 +11,7 @@ import errno
 import os
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from capstan.errors import HomeDamaged, InvalidValue, StorageFailed
@@ -27,6 +27,7 @@ class IndexPart:
     files: Path
     frames: Path
     records: Path
+    deleted: Path | None = None  # of an incremental set: stored paths, each ended by a NUL
 
 
 class FileIndexStore:
@@ -40,7 +41,7 @@ class FileIndexStore:
         self._directory = directory
 
     def add_part(self, set_id: str, part: IndexPart) -> None:
-        """Take over the three files of `part` (they are moved, or copied from another file system and removed).
+        """Take over the files of `part` (they are moved, or copied from another file system and removed).
 
         Durable when it returns. Adding a sequence again replaces it. StorageFailed: nothing of it counts, because no
         commit names it; what was half moved is replaced by the next attempt.
@@ -52,6 +53,8 @@ class FileIndexStore:
             _move_durably(part.files, target.files)
             _move_durably(part.frames, target.frames)
             _move_durably(part.records, target.records)
+            if part.deleted is not None and target.deleted is not None:
+                _move_durably(part.deleted, target.deleted)
             _sync_folder(folder)
             _sync_folder(self._directory)
             _sync_folder(self._directory.parent)
@@ -65,7 +68,7 @@ class FileIndexStore:
             for path in (part.files, part.frames, part.records):
                 if not path.exists():
                     raise HomeDamaged(path=path, reason="the file is gone")
-        return found
+        return [part if part.deleted and part.deleted.exists() else replace(part, deleted=None) for part in found]
 
     def files(self, set_id: str) -> list[Path]:
         """The files.parquet of all parts of a set, in order; empty when there are none."""
@@ -88,6 +91,7 @@ class FileIndexStore:
             folder / f"{sequence}.files.parquet",
             folder / f"{sequence}.frames.parquet",
             folder / f"{sequence}.records.crc32c",
+            folder / f"{sequence}.deleted",
         )
 
 

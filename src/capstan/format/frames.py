@@ -3,20 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
-from capstan.core.files import FileEntry
-
-
-class Row(NamedTuple):
-    """One row of the file index: a member of the stream. `flags` are `core.files.FileFlag`; `sha256` is None where
-    there is no content (or the member has not ended)."""
-
-    entry: FileEntry
-    tar_offset: int
-    tar_bytes: int
-    sha256: bytes | None
-    flags: int = 0
+from capstan.core.files import Row
 
 
 @dataclass(slots=True)
@@ -55,8 +44,8 @@ class ResumePoint:
 class Frame:
     """One frame of the stream, compressed. `payload` is valid until the next frame is asked for.
 
-    `rows` are those of the members that end in it, in order; `resume` describes its end. `last`: the stream ends
-    with it.
+    `rows` are those of the members that end in it, in order; `deleted` the stored paths that are in the parent set
+    and were found to be gone up to its end; `resume` describes its end. `last`: the stream ends with it.
     """
 
     tar_offset: int
@@ -65,3 +54,4 @@ class Frame:
     rows: list[Row]
     resume: ResumePoint
     last: bool = False
+    deleted: list[bytes] = field(default_factory=list)

@@ -16,6 +16,7 @@ import zstandard
 
 from capstan.core.backup import Commit
 from capstan.errors import BlankMedium, Damaged, FormatError
+from capstan.fileindex.store import IndexPart
 from capstan.format.header import Header, Kind, decode_header
 from capstan.format.manifest import Manifest, decode_manifest
 from capstan.format.scan import read_record, record_buffer
@@ -42,6 +43,10 @@ class ReadIndex:
     frames: Path
     records: Path
     deleted: Path | None = None
+
+    def part(self) -> IndexPart:
+        """Its tables, for the file index store to take over."""
+        return IndexPart(self.manifest.sequence, self.files, self.frames, self.records, self.deleted)
 
     def commit(self) -> Commit:
         """The catalog's form of it."""

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from capstan import __version__
 from capstan.clock import Clock
-from capstan.core.backup import BackupSet, Commit, Segment
+from capstan.core.backup import BackupSet, Commit, Segment, SetType
 from capstan.core.files import FileFlag
 from capstan.fileindex.builder import FileIndexBuilder, FrameTableBuilder
+from capstan.fileindex.store import IndexPart
 from capstan.format.codecs import frame_codec
 from capstan.format.frames import Frame, ResumePoint
 from capstan.format.header import Header, Kind
@@ -56,16 +57,14 @@ class SetChain:
 
 @dataclass(frozen=True, slots=True)
 class CommitWritten:
-    """A commit point that is on the medium. The three paths lie in the spool and belong to the receiver."""
+    """A commit point that is on the medium. `part` has files in the spool that belong to the receiver."""
 
     commit: Commit
     manifest: Manifest
     chain: SetChain
     tape: TapeEnd
     resume: ResumePoint
-    files: Path
-    frames: Path
-    records: Path
+    part: IndexPart
     early_warning: bool
 
 
@@ -92,6 +91,7 @@ class SetWriter:
         self._parameters = parameters
         self._spool = spool
         self._clock = clock
+        self._incremental = backup_set.type is not SetType.FULL
         self._file = TapeFileWriter(
             drive, record_bytes=tape.record_bytes, block=tape.end_block, tape_file=tape.tape_files
         )
@@ -138,6 +138,9 @@ class SetWriter:
         for row in frame.rows:
             self._files.add(*row)
         self._rows += len(frame.rows)
+        if frame.deleted:
+            self._deleted.write(b"\0".join(frame.deleted) + b"\0")
+            self._rows += len(frame.deleted)
         self._resume = frame.resume
         if self._file.payload_bytes >= self._parameters.segment_bytes:
             self._close_segment()
@@ -152,6 +155,7 @@ class SetWriter:
             self._files.add(row.entry, row.tar_offset, row.tar_bytes, None, row.flags | FileFlag.CONTINUES)
         self._files.finish()
         self._frames.finish()
+        self._deleted.close()
         self._records_path.write_bytes(b"".join(self._checksums))
         manifest = self._manifest(final=final)
         payload = self._index_payload(manifest)
@@ -170,7 +174,8 @@ class SetWriter:
         """Drop what was not committed: remove its files from the spool."""
         self._files.close()
         self._frames.close()
-        for path in (self._files_path, self._frames_path, self._records_path):
+        self._deleted.close()
+        for path in (self._files_path, self._frames_path, self._records_path, self._deleted_path):
             path.unlink(missing_ok=True)
 
     def _begin_interval(self) -> None:
@@ -178,8 +183,10 @@ class SetWriter:
         self._files_path = self._spool / f"{stem}.files.parquet"
         self._frames_path = self._spool / f"{stem}.frames.parquet"
         self._records_path = self._spool / f"{stem}.records.crc32c"
+        self._deleted_path = self._spool / f"{stem}.deleted"
         self._files = FileIndexBuilder(self._files_path)
         self._frames = FrameTableBuilder(self._frames_path)
+        self._deleted = self._deleted_path.open("wb")
         self._checksums: list[bytes] = []
         self._segments: list[Segment] = []
         self._interval_bytes = 0
@@ -244,14 +251,17 @@ class SetWriter:
         )
 
     def _index_payload(self, manifest: Manifest) -> IndexPayload:
+        members: list[tuple[str, bytes | Path]] = [
+            ("manifest.json", encode_manifest(manifest)),
+            ("files.parquet", self._files_path),
+            ("frames.parquet", self._frames_path),
+            ("records.crc32c", self._records_path),
+        ]
+        if self._incremental:
+            members.append(("deleted", self._deleted_path))
         return build_index_payload(
             self._spool / f"{self._set.id}-{manifest.sequence}.index",
-            [
-                ("manifest.json", encode_manifest(manifest)),
-                ("files.parquet", self._files_path),
-                ("frames.parquet", self._frames_path),
-                ("records.crc32c", self._records_path),
-            ],
+            members,
             frame_codec(self._parameters.codec, self._parameters.level),
             mtime=int(manifest.committed_at.timestamp()),
         )
@@ -295,9 +305,13 @@ class SetWriter:
                 index_sha256=header_sha256,
             ),
             resume=self._resume,
-            files=self._files_path,
-            frames=self._frames_path,
-            records=self._records_path,
+            part=IndexPart(
+                commit.sequence,
+                self._files_path,
+                self._frames_path,
+                self._records_path,
+                self._deleted_path if self._incremental else None,
+            ),
             early_warning=False,
         )
 

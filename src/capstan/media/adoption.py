@@ -7,7 +7,6 @@ from tempfile import TemporaryDirectory
 
 from capstan.catalog.catalog import Catalog
 from capstan.core.backup import BackupSet, SetState
-from capstan.fileindex.store import IndexPart
 from capstan.format.append import FoundIndex
 from capstan.format.index_reader import read_index
 from capstan.media.ledger import Ledger
@@ -44,10 +43,9 @@ class Adoption:
                 index = await mounted.lane.run(
                     read_index, found.header.block, barcode=mounted.cartridge.barcode, spool=Path(folder)
                 )
-                part = IndexPart(index.manifest.sequence, index.files, index.frames, index.records)
                 known = await self._set(found)
                 writing = known is not None and known.state is SetState.WRITING
-                await self._ledger.enter(index.commit(), index.manifest, part, writing=writing)
+                await self._ledger.enter(index.commit(), index.manifest, index.part(), writing=writing)
         return frozenset(abandoned)
 
     async def _is_ours(self, found: FoundIndex) -> bool:

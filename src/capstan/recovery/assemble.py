@@ -10,10 +10,9 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from capstan.core.files import FileEntry, FileFlag, FileType, display_path
+from capstan.core.files import FileEntry, FileFlag, FileType, Row, display_path
 from capstan.core.job import RestorePhase
 from capstan.errors import TargetError
-from capstan.format.frames import Row
 from capstan.format.tar import content_bytes, has_extras, padded, parse_member
 from capstan.recovery.report import Problem, RecoveryReport, Trouble
 from capstan.recovery.selection import LinkPlan

@@ -20,7 +20,7 @@ from capstan.core.backup import Commit
 from capstan.core.ids import new_uuid
 from capstan.core.media import Cartridge, CartridgeState, Pool
 from capstan.errors import CartridgeMissing, DeviceError, FormatError, TransportError
-from capstan.fileindex.store import FileIndexStore, IndexPart
+from capstan.fileindex.store import FileIndexStore
 from capstan.format.index_reader import ReadIndex
 from capstan.format.manifest import CommitLink
 from capstan.jobs.context import JobContext
@@ -144,8 +144,7 @@ class RebuildEngine:
                 found.setdefault(index.manifest.backup_set.id, []).append(index)
         for set_id, indexes in sorted(found.items(), key=lambda item: item[1][0].manifest.backup_set.number):
             for index in choose_indexes(indexes):
-                part = IndexPart(index.manifest.sequence, index.files, index.frames, index.records)
-                await self._ledger.enter(index.commit(), index.manifest, part, writing=False)
+                await self._ledger.enter(index.commit(), index.manifest, index.part(), writing=False)
                 affected.add(set_id, index.manifest.commits)
 
     async def _settle(self, affected: _Affected) -> Counter[str]:

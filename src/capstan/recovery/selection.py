@@ -6,8 +6,7 @@ import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from capstan.core.files import FileFlag, FileType
-from capstan.format.frames import Row
+from capstan.core.files import FileFlag, FileType, Row
 from capstan.format.tar import content_bytes
 from capstan.recovery.plan import DEFAULT_GAP_BYTES, RestorePlan, plan_restore
 from capstan.recovery.rows import SetTable

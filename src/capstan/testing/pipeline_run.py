@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 from capstan.backup.pipeline import FramePipeline, PackCounters
 from capstan.backup.source import BackupSource, SourceWarning
-from capstan.core.files import FileEntry, FileFlag
+from capstan.core.files import FileEntry, FileFlag, Row
 from capstan.format.codecs import frame_codec
-from capstan.format.frames import Frame, ResumePoint, Row
+from capstan.format.frames import Frame, ResumePoint
 from capstan.format.layout import TAR_END, ArchiveParameters
 from capstan.format.tar import content_bytes, parse_member
 

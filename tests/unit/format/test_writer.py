@@ -11,7 +11,7 @@ from capstan.catalog.sql_catalog import SqlCatalog
 from capstan.clock import SystemClock
 from capstan.core.backup import BackupSet, SetState, SetType
 from capstan.errors import StorageFailed
-from capstan.fileindex.store import FileIndexStore, IndexPart
+from capstan.fileindex.store import FileIndexStore
 from capstan.format.frames import Frame, ResumePoint
 from capstan.format.label import Label, write_label
 from capstan.format.layout import TAR_END, ArchiveParameters
@@ -88,7 +88,7 @@ def test_the_catalog_is_told_last(tmp_path: Path) -> None:
         async with catalog.transaction() as inside:
             await inside.backups.add(a_set())
         ledger = Ledger(catalog, FileIndexStore(tmp_path / "index"))
-        part = IndexPart(1, found.files, found.frames, found.records)
+        part = found.part
         with pytest.raises(StorageFailed):
             await ledger.enter(found.commit, found.manifest, part, writing=True)
         async with catalog.snapshot() as view:

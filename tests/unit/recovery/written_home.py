@@ -15,14 +15,14 @@ from written_set import RECORD, Member, MemoryTarget
 
 from capstan.catalog.sql_catalog import SqlCatalog
 from capstan.core.backup import BackupSet, SetState, SetType
-from capstan.core.files import FileType
+from capstan.core.files import FileType, Row
 from capstan.core.ids import new_uuid
 from capstan.core.job import Job, JobKind, JobState
 from capstan.core.media import Cartridge, CartridgeState
 from capstan.errors import CartridgeMissing
-from capstan.fileindex.store import FileIndexStore, IndexPart
+from capstan.fileindex.store import FileIndexStore
 from capstan.format.codecs import frame_codec
-from capstan.format.frames import Frame, OpenMember, ResumePoint, Row, Totals
+from capstan.format.frames import Frame, OpenMember, ResumePoint, Totals
 from capstan.format.label import Label, write_label
 from capstan.format.layout import TAR_END, ArchiveParameters
 from capstan.format.tar import content_bytes, member_headers, padded
@@ -165,7 +165,7 @@ class WrittenHome:
             mine = frames[turn * share : (turn + 1) * share]
             last = turn == len(places) - 1
             written = self._write_share(facts, barcode, chain, mine, codec, final=last and finish)
-            part = IndexPart(written.commit.sequence, written.files, written.frames, written.records)
+            part = written.part
             await self.ledger.enter(written.commit, written.manifest, part, writing=not last)
             chain, self.ends[barcode] = written.chain, written.tape
         self.sets[facts.id] = members

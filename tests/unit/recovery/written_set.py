@@ -101,6 +101,7 @@ class WrittenSet:
                     "ctime_ns": 0,
                     "device": 0,
                     "inode": 0,
+                    "links": 1,
                     "target": entry.target or None,
                     "tar_offset": begin,
                     "tar_bytes": 0 if flags & FileFlag.UNREADABLE else len(tar) - begin,

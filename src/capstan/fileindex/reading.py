@@ -1,0 +1,65 @@
+"""The rows of a file index as Python values, in the order of the file: memory does not grow with the table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from capstan.core.files import FileEntry, FileType, Row
+from capstan.errors import HomeDamaged
+from capstan.fileindex.schema import FILES
+
+_BATCH = 16_384  # rows; each is some kilobytes of Python objects at most
+_TYPES = {kind.value: kind for kind in FileType}
+_COLUMNS: list[str] = FILES.names
+
+
+def scan_columns(path: Path, columns: Sequence[str], where: Any = None) -> Iterator[pa.RecordBatch]:
+    """Batches in the order of the file; little is read ahead. Raises HomeDamaged when the table cannot be read."""
+    try:
+        scanner = ds.dataset([str(path)], format="parquet").scanner(
+            columns=list(columns), filter=where, batch_size=_BATCH, batch_readahead=2, fragment_readahead=1
+        )
+        yield from scanner.to_batches()
+    except (pa.ArrowException, OSError) as error:
+        raise HomeDamaged(path=path, reason=str(error).splitlines()[0]) from error
+
+
+def read_rows(path: Path, where: Any = None) -> Iterator[Row]:
+    """The rows of one files.parquet that `where`, an expression of Arrow's, lets through. Errors as of `scan_columns`.
+
+    Entries lack what only the tar member holds: extended attributes and device numbers.
+    """
+    for batch in scan_columns(path, _COLUMNS, where):
+        yield from rows_of(batch)
+
+
+def rows_of(batch: pa.RecordBatch) -> Iterator[Row]:
+    """The rows of one batch that has all columns of `schema.FILES`, in their order."""
+    columns = [column.to_pylist() for column in batch.columns]
+    for (
+        directory, name, raw, kind, mode, uid, gid, owner, group, size, mtime_ns, ctime_ns, device, inode, links,
+        target, offset, length, sha256, flags,
+    ) in zip(*columns, strict=True):  # fmt: skip
+        path = raw if raw is not None else (f"{directory}/{name}" if directory else name).encode()
+        entry = FileEntry(
+            path,
+            _TYPES[kind],
+            mode,
+            uid,
+            gid,
+            size,
+            mtime_ns,
+            ctime_ns,
+            device,
+            inode,
+            links,
+            owner,
+            group,
+            target or b"",
+        )
+        yield Row(entry, offset, length, sha256, flags)
