@@ -18,6 +18,7 @@ CapstanError
 ├── MediaError                 no cartridge, no drive
 │   ├── NoCartridgeAvailable · CartridgeMissing · CartridgeTooSmall · NoDriveAvailable
 ├── SourceError · TargetError  the file systems that are read from and written to
+├── ParentMissing              a set that another builds on is not there
 ├── VerificationFailed         data came back, and is not what went out
 │   ├── DamageFound            a tape is damaged, where no file that was asked for lies
 └── JobCancelled
@@ -379,6 +380,15 @@ class VerificationFailed(CapstanError):
     code = "verification-failed"
     exit_code = 6
     message = "{count} files are damaged or missing, first {first}"
+
+
+class ParentMissing(CapstanError):
+    """Parameters: set, parent, reason."""
+
+    code = "parent-missing"
+    exit_code = 5
+    message = "set {set} builds on set {parent}, which cannot be used: {reason}"
+    hint = "import its cartridges and rebuild; `restore --only-this-set` restores what this set itself has stored"
 
 
 class DamageFound(VerificationFailed):

@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 
 from capstan.core.files import FileEntry, FileFlag, FileType, display_path
 from capstan.fileindex.builder import FileIndexBuilder
+from capstan.fileindex.chain import ChainSet
 from capstan.fileindex.search import FileSearch
+from capstan.fileindex.store import IndexPart
+
+
+def alone(files: list[Path]) -> list[ChainSet]:
+    """A set that builds on no other."""
+    return [ChainSet("s", 0, tuple(IndexPart(n, path, path, path) for n, path in enumerate(files, 1)))]
+
 
 # Few letters, so that names meet: a byte that is not UTF-8, what it looks like, all that is special to SQL and globs.
 LETTERS = [b"a", b"B", "é".encode(), "中".encode(), b"\xff", b"\\", b"xff", b"[", b"]", b"%", b"_", b"'", b"*", b"\n"]
@@ -126,7 +134,7 @@ def test_each_path_is_listed_once_unless_it_is_good_twice(
     resorts = {entry.path for entry, _, flag in both if flag & hidden} - good
     with tempfile.TemporaryDirectory() as folder:
         parts = [write(folder, "1", first), write(folder, "2", second, len(first))]
-        listed = list(FileSearch(threads=1).list_files("s", parts))
+        listed = list(FileSearch(threads=1).list_files(alone(parts)))
     assert sorted(item.path for item in listed if not item.flags & hidden) == plain
     assert sorted(item.path for item in listed if item.flags & hidden) == sorted(map(display_path, resorts))
 
@@ -154,7 +162,7 @@ def test_differences_explain_the_second_set(
 
     with tempfile.TemporaryDirectory() as folder:
         old, new = write(folder, "1", content(before)), write(folder, "2", content(after))
-        told = list(FileSearch(threads=1).diff([old], [new]))
+        told = list(FileSearch(threads=1).diff(alone([old]), alone([new])))
     assert told == sorted(told, key=lambda item: (item.path, item.change, item.moved_from))
     moved = [(item.path, item.moved_from) for item in told if item.change == "moved"]
     added = sorted([item.path for item in told if item.change == "added"] + [path for path, _ in moved])

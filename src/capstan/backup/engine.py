@@ -14,7 +14,9 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from capstan.backup.changes import ChangedSource
 from capstan.backup.estimate import SizeEstimate
+from capstan.backup.parent import Parent, find_parent
 from capstan.backup.pipeline import FramePipeline, PackCounters
 from capstan.backup.request import BackupRequest
 from capstan.backup.session import Boundary, StoredBytes, write_until_boundary
@@ -27,6 +29,7 @@ from capstan.core.ids import new_uuid
 from capstan.core.job import BackupPhase
 from capstan.core.media import CartridgeState
 from capstan.errors import CapstanError, CartridgeTooSmall, DeviceError, JobCancelled, Remedy, TransportError
+from capstan.fileindex.store import FileIndexStore
 from capstan.format.frames import ResumePoint
 from capstan.format.writer import CommitWritten, SetChain, SetWriter, TapeEnd
 from capstan.jobs.runner import JobContext
@@ -59,11 +62,15 @@ class BackupEngine:
         ledger: Ledger,
         clock: Clock,
         spool: Path,
+        store: FileIndexStore,
         host: str,
         workers: int,
+        chain_limit: int,
         open_source: SourceFactory,
     ) -> None:
         self._catalog = catalog
+        self._store = store
+        self._chain_limit = chain_limit
         self._manager = manager
         self._ledger = ledger
         self._clock = clock
@@ -80,7 +87,10 @@ class BackupEngine:
         began = self._clock.monotonic()
         await context.phase(BackupPhase.CREATE)
         source = self._open_source(request)
-        backup_set = await self._create_set(request, context)
+        parent = await self._find_parent(request, context)
+        if parent is not None:
+            source = ChangedSource(source, parent.chain)
+        backup_set = await self._create_set(request, context, parent)
         await context.phase(BackupPhase.ACCEPT, set_id=backup_set.id)
         work = _Work(self, request, context, source, backup_set)
         try:
@@ -96,6 +106,7 @@ class BackupEngine:
             "set_id": finished.id,
             "name": finished.name,
             "type": finished.type.value,
+            "parent_id": finished.parent_id,
             "state": finished.state.value,
             "files": finished.files,
             "bytes": finished.bytes,
@@ -105,13 +116,27 @@ class BackupEngine:
             "seconds": round(self._clock.monotonic() - began, 3),
         }
 
-    async def _create_set(self, request: BackupRequest, context: JobContext) -> BackupSet:
+    async def _find_parent(self, request: BackupRequest, context: JobContext) -> Parent | None:
+        """What an incremental or differential set builds on; None for a full one, also where it must become one."""
+        if request.type is SetType.FULL:
+            return None
+        parent, why = await find_parent(self._catalog, self._store, request, self._host)
+        if parent is None:
+            await context.warning("no-parent", detail=f"a full backup is made: {why}")
+        elif len(parent.chain) >= self._chain_limit:
+            length = len(parent.chain) + 1
+            detail = f"a restore needs {length} sets now: make a full backup (`capstan backup --type full`)"
+            await context.warning("long-chain", detail=detail)
+        return parent
+
+    async def _create_set(self, request: BackupRequest, context: JobContext, parent: Parent | None) -> BackupSet:
         async with self._catalog.transaction() as catalog:
             backup_set = BackupSet(
                 id=new_uuid(),
                 number=await catalog.backups.next_number(),
                 name=request.name,
-                type=SetType.FULL,
+                type=request.type if parent else SetType.FULL,
+                parent_id=parent.backup_set.id if parent else "",
                 state=SetState.WRITING,
                 created_at=self._clock.now(),
                 sources=[display_path(path) for path in request.sources],
@@ -328,7 +353,7 @@ class _Work:
             await asyncio.sleep(_TICK)
             await self._drain_warnings()
             seconds = max(clock.monotonic() - began, 1e-6)
-            if seconds >= _LONG and not estimating:
+            if seconds >= _LONG and not estimating and self._set.type is SetType.FULL:
                 estimating = True
                 self._estimate.start()
             counters, total = self._counters, self._total_bytes()
@@ -350,7 +375,7 @@ class _Work:
         """What was counted, or until then what the series' last set held."""
         if self._estimate.total_bytes is not None:
             return self._estimate.total_bytes
-        return self._previous.bytes if self._previous else None
+        return self._previous.bytes if self._previous and self._previous.type is self._set.type else None
 
     async def _drain_warnings(self) -> None:
         with suppress(Empty):

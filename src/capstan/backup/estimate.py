@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from capstan.backup.source import BackupSource, SourceWarning
+from capstan.backup.source import BackupSource
+from capstan.core.files import FileEntry
 from capstan.errors import CapstanError
 
 
@@ -32,7 +33,7 @@ class SizeEstimate:
             for item in self._source.scan():
                 if self._stop.is_set():
                     return
-                if not isinstance(item, SourceWarning):
+                if isinstance(item, FileEntry):
                     total += item.size
         except (CapstanError, OSError):
             return  # the backup itself says what is wrong with the source

@@ -54,6 +54,10 @@ class FilesystemSource:
         self._skip = frozenset(skip)
         self._links: dict[Inode, tuple[bytes, int]] = {}  # first name, and how many names are still to come
 
+    @property
+    def roots(self) -> Sequence[bytes]:
+        return self._roots
+
     def scan(self, after: bytes | None = None) -> Iterator[FileEntry | SourceWarning]:
         start = None if after is None else scan_key(after)
         # A first name that an earlier scan met behind this start may be gone by now: nothing may link to it.

@@ -13,13 +13,14 @@ from typing import Any
 
 from capstan.backup.content import ZEROS, FileContent, fill_zeros, same_file
 from capstan.backup.conveyor import Conveyor, ConveyorStopped
-from capstan.backup.source import BackupSource, OpenedFile, SourceWarning
+from capstan.backup.source import BackupSource, Deletion, OpenedFile, SourceWarning
 from capstan.core.files import FileEntry, FileFlag, FileType, Row, scan_key
 from capstan.format.frames import Frame, OpenMember, ResumePoint
 from capstan.format.layout import TAR_BLOCK, TAR_END
 from capstan.format.tar import member_headers, padded
 
 _REGULAR = FileType.REGULAR
+_FRAME_ROWS = 16_384  # and deletions: more than a full frame has of any member, so only those without bytes add up
 _StoredPath = bytes
 
 
@@ -58,6 +59,7 @@ class Packer:
         self._at = 0  # bytes of the frame in hand that are packed
         self._room = 0
         self._rows: list[Row] = []
+        self._deleted: list[bytes] = []
         self._unsettled: OpenMember | None = None  # was given up, and its file is not stored again yet
         self._lost_links = resume.lost_links  # never changed in place: resume points share it
 
@@ -71,11 +73,16 @@ class Packer:
         for item in self._source.scan(self._resume.after):
             if isinstance(item, SourceWarning):
                 self._pass_on(item)
+            elif isinstance(item, Deletion):
+                self._deleted.append(item.path)
+                self._after = item.path
             elif item.type is _REGULAR:
                 counters.current = item.path
                 self._store_regular(item)
             else:
                 self._store_other(item)
+            if len(self._rows) + len(self._deleted) >= _FRAME_ROWS:
+                self._seal()
             if conveyor.stopped:
                 raise ConveyorStopped
         if len(TAR_END) > self._room:
@@ -302,7 +309,9 @@ class Packer:
         self._on_warning(warning)
         if self._after is None or scan_key(warning.path) > scan_key(self._after):
             self._after = warning.path
-        if warning.code == "unreadable":
+        if warning.entry is not None:
+            self._add_unreadable(warning.entry)
+        elif warning.code == "unreadable":
             try:
                 self._add_unreadable(self._source.entry(warning.path))
             except OSError:
@@ -336,14 +345,14 @@ class Packer:
         """Hand the frame in hand over, and begin the next."""
         totals = replace(self._totals)
         resume = ResumePoint(self._tar_offset + self._at, self._after, open_member, totals, self._lost_links)
-        frame = Frame(self._tar_offset, self._at, b"", self._rows, resume, last)
+        frame = Frame(self._tar_offset, self._at, b"", self._rows, resume, last, self._deleted)
         self._conveyor.submit(frame, self._view)
         self._counters.files = totals.files
         if open_member is None:
             self._counters.bytes = totals.bytes
         if not last:
             self._tar_offset += self._at
-            self._rows = []
+            self._rows, self._deleted = [], []
             self._take_buffer()
 
     def _take_buffer(self) -> None:

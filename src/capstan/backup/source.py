@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,11 +12,23 @@ from capstan.core.files import FileEntry
 @dataclass(frozen=True, slots=True)
 class SourceWarning:
     """Trouble with one entry: the backup goes on. `code` is stable (`unreadable`, `vanished`, `changed`, `socket`,
-    `other-filesystem`, …). `stored`: something of it is on tape. `path` is a stored path."""
+    `unmounted`, …). `path` is a stored path. `entry`: what an earlier set knew of it; it goes into the index as
+    unreadable."""
 
     code: str
     path: bytes
     detail: str = ""
+    entry: FileEntry | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """A stored path that the parent set has and the source has no more. Only a source that compares yields it."""
+
+    path: bytes
+
+
+ScanItem = FileEntry | SourceWarning | Deletion
 
 
 @dataclass(slots=True)
@@ -30,9 +42,15 @@ class OpenedFile:
 
 class BackupSource(Protocol):
     """Yields entries in a stable order: the order of `core.files.scan_key`, depth first; a directory's own entry
-    comes with its parent's entries. The same tree gives the same order every time."""
+    comes with its parent's entries. The same tree gives the same order every time. One warning alone is out of order:
+    that the names in a directory could not be listed; it comes when the turn of these names has come."""
 
-    def scan(self, after: bytes | None = None) -> Iterator[FileEntry | SourceWarning]:
+    @property
+    def roots(self) -> Sequence[bytes]:
+        """Stored paths of what was named to be backed up, none inside another."""
+        ...
+
+    def scan(self, after: bytes | None = None) -> Iterator[ScanItem]:
         """Walk the source; memory is bounded by the largest directory, not by the tree.
 
         `after`: start behind this stored path, without reading what lies before it (resume). Hard links: the first

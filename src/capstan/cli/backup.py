@@ -25,7 +25,11 @@ def backup(
     sources: list[Path] = typer.Argument(..., metavar="SOURCE…", help="Files and directories."),
     name: str = typer.Option("", help="The series of sets that this one belongs to; by default the source's name."),
     pool: str = typer.Option("default", help="The pool of cartridges to write to."),
-    kind: str = typer.Option("full", "--type", help="full; incremental and differential come later."),
+    kind: str = typer.Option(
+        "full",
+        "--type",
+        help="full; incremental: what changed since the newest set; differential: since the newest full one.",
+    ),
     exclude: list[str] = typer.Option([], help="What to leave out: a pattern in gitignore syntax; may be repeated."),
     codec: str = typer.Option("", help="zstd:3, lz4, gzip:6, none."),
     library: str = typer.Option("", help="The library to use; not needed when there is only one."),
@@ -44,8 +48,6 @@ def backup(
         set_type = SetType(kind)
     except ValueError:
         raise InvalidValue(what="type", value=kind, reason="use full, incremental or differential") from None
-    if set_type is not SetType.FULL:
-        raise InvalidValue(what="type", value=kind, reason="only full backups can be made so far")
     paths = tuple(os.path.abspath(os.fsencode(source)) for source in sources)  # noqa: PTH100 (bytes)
     series = check_name("name", name or _default_name(paths[0]))
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from capstan.bootstrap import Capstan
     from capstan.catalog.catalog import Repositories
     from capstan.core.backup import BackupSet
+    from capstan.fileindex.chain import ChainSet
     from capstan.fileindex.comparison import Difference
     from capstan.fileindex.search import FileSearch, FoundFile
 
@@ -67,18 +68,21 @@ def show(context: typer.Context, set_id: str) -> None:
 
 @set_app.command("files")
 def files(
-    context: typer.Context, set_id: str, prefix: str = typer.Option("", help="Only at and below this path.")
+    context: typer.Context,
+    set_id: str,
+    prefix: str = typer.Option("", help="Only at and below this path."),
+    stored: bool = typer.Option(False, "--stored", help="Of an incremental set, only what it has stored itself."),
 ) -> None:
-    """The files of a set."""
-    search, found, parts = _parts(state(context), set_id)
-    _print_files(state(context), search.list_files(found.id, parts, prefix))
+    """The files of a set: of an incremental one, the whole tree at its time."""
+    search, chain = _chain(state(context), set_id, stored=stored)
+    _print_files(state(context), search.list_files(chain, prefix), with_set=len(chain) > 1)
 
 
 @set_app.command("diff")
 def diff(context: typer.Context, before: str, after: str) -> None:
     """What changed from one set to another: added, removed, changed, moved."""
-    search, _, first = _parts(state(context), before)
-    _, _, second = _parts(state(context), after)
+    search, first = _chain(state(context), before)
+    _, second = _chain(state(context), after)
     found = search.diff(first, second)
     if state(context).output.json_mode:
         _print_json(_difference(item) for item in found)
@@ -95,7 +99,7 @@ def find(
     since: str = typer.Option("", help="Only files modified at or after this time (ISO 8601)."),
     limit: int = typer.Option(0, min=0, help="Stop after so many; 0: all."),
 ) -> None:
-    """Look for files in all sets, newest set first."""
+    """Look for files in all sets, newest set first: each is named once for every set that has stored it."""
     from capstan.cli.session import with_home
     from capstan.errors import InvalidValue
 
@@ -120,14 +124,17 @@ def find(
     _print_files(state(context), search.find(pairs, pattern, since=after, limit=limit or None), with_set=True)
 
 
-def _parts(current: State, set_id: str) -> tuple[FileSearch, BackupSet, list[Path]]:
+def _chain(current: State, set_id: str, *, stored: bool = False) -> tuple[FileSearch, list[ChainSet]]:
+    """The set's file index, with those of the sets it builds on unless only what it has `stored` is wanted."""
+    from capstan.catalog.chains import chain_of, index_chain
     from capstan.cli.session import with_home
     from capstan.recovery.select import resolve_set
 
-    async def work(capstan: Capstan) -> tuple[FileSearch, BackupSet, list[Path]]:
+    async def work(capstan: Capstan) -> tuple[FileSearch, list[ChainSet]]:
         async with capstan.catalog.snapshot() as catalog:
             found = await resolve_set(catalog, set_id)
-            return capstan.search, found, await _committed(capstan, catalog, found.id)
+            sets = [found] if stored else await chain_of(catalog, found)
+            return capstan.search, await index_chain(catalog, capstan.store, sets)
 
     return with_home(current, work)
 

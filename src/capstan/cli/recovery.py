@@ -33,6 +33,9 @@ def restore(
         "skip", help="What to do with files that are there: skip, overwrite, keep-newer, rename."
     ),
     strip: int = typer.Option(0, min=0, help="Drop so many leading parts of each path."),
+    only_this_set: bool = typer.Option(
+        False, "--only-this-set", help="Of an incremental set, what it has stored itself, without its parents."
+    ),
     library: str = typer.Option("", help="The library that has the cartridges."),
 ) -> None:
     """Restore files from tape, every digest checked."""
@@ -56,6 +59,7 @@ def restore(
         patterns=tuple(pattern),
         conflicts=conflicts,
         strip=strip,
+        only_this_set=only_this_set,
     )
     current = state(context)
     if plan:

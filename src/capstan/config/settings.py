@@ -41,6 +41,9 @@ class EngineSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     workers: int = Field(0, ge=0, le=64, description="threads that compress; 0: one for each processor, at most 8")
+    chain_limit: int = Field(
+        30, ge=2, description="sets in a chain of incrementals after which a new full is asked for"
+    )
 
 
 class VirtualLibrarySettings(BaseModel):

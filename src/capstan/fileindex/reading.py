@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from capstan.core.files import FileEntry, FileType, Row
@@ -36,6 +37,23 @@ def read_rows(path: Path, where: Any = None) -> Iterator[Row]:
     """
     for batch in scan_columns(path, _COLUMNS, where):
         yield from rows_of(batch)
+
+
+def at_or_below(paths: Sequence[str]) -> Any:
+    """The expression for rows at and below any of these stored paths, in the display form; None for no paths: all.
+
+    Names that are not UTF-8 may let through a path that only looks the same.
+    """
+    where = None
+    for path in paths:
+        directory, _, name = path.rpartition("/")
+        term = (
+            ((pc.field("directory") == directory) & (pc.field("name") == name))
+            | (pc.field("directory") == path)
+            | ((pc.field("directory") >= path + "/") & (pc.field("directory") < path + "0"))  # "0" follows "/"
+        )
+        where = term if where is None else where | term
+    return where
 
 
 def rows_of(batch: pa.RecordBatch) -> Iterator[Row]:

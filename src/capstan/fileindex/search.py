@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from capstan.core.files import FileFlag
+from capstan.core.files import FileFlag, Row, display_path
 from capstan.errors import InvalidValue
+from capstan.fileindex.builder import FileIndexBuilder
+from capstan.fileindex.chain import ChainSet, state_rows
 from capstan.fileindex.comparison import Difference, compare
+from capstan.fileindex.reading import at_or_below
 from capstan.fileindex.session import HIDDEN, PATH, SearchSession, open_session, read_parquet
 
 MEMORY = "256MB"
@@ -100,21 +103,28 @@ class FileSearch:
                 values.append((moment - _EPOCH) // _MICROSECOND * 1000)
         return islice(self._find(sets, condition, values), limit)
 
-    def list_files(self, set_id: str, files: Sequence[Path], prefix: str = "") -> Iterator[FoundFile]:
-        """Everything at or below `prefix` (with or without its leading slash), in the order of the set."""
+    def list_files(self, chain: Sequence[ChainSet], prefix: str = "") -> Iterator[FoundFile]:
+        """Everything at or below `prefix` (with or without its leading slash) in the state that a chain describes, in
+        scan order. `set_id` of each is the set that holds it."""
         prefix = prefix.strip("/")
+        if len(chain) > 1:
+            where = at_or_below([prefix] if prefix else [])
+            return (_found(chain[found.place].set_id, found.row) for found in state_rows(chain, where))
+        return self._list_files(chain[0], prefix)
+
+    def diff(self, before: Sequence[ChainSet], after: Sequence[ChainSet]) -> Iterator[Difference]:
+        """What changed from the state of one chain to that of another, sorted by path (see `comparison.compare`)."""
+        with self._session() as session:
+            yield from compare(session, _state_files(session, before), _state_files(session, after))
+
+    def _list_files(self, item: ChainSet, prefix: str) -> Iterator[FoundFile]:
         condition, values = "true", []
         if prefix:
             directory, _, name = prefix.rpartition("/")
             condition = "((directory = ? AND name = ?) OR directory = ? OR starts_with(directory, ?))"
             values = [directory, name, prefix, prefix + "/"]
         with self._session() as session:
-            yield from _select(session, set_id, files, condition, values)
-
-    def diff(self, before: Sequence[Path], after: Sequence[Path]) -> Iterator[Difference]:
-        """What changed from one set to another, sorted by path (see `comparison.compare`)."""
-        with self._session() as session:
-            yield from compare(session, before, after)
+            yield from _select(session, item.set_id, [part.files for part in item.parts], condition, values)
 
     def _find(
         self, sets: Sequence[tuple[str, Sequence[Path]]], condition: str, values: Sequence[Any]
@@ -125,6 +135,33 @@ class FileSearch:
 
     def _session(self) -> AbstractContextManager[SearchSession]:
         return open_session(memory=self._memory, threads=self._threads, spool=self._spool)
+
+
+def _found(set_id: str, row: Row) -> FoundFile:
+    entry = row.entry
+    return FoundFile(
+        set_id,
+        display_path(entry.path),
+        entry.type.value,
+        entry.size,
+        entry.mtime_ns,
+        entry.mode,
+        entry.owner,
+        entry.group,
+        row.flags,
+    )
+
+
+def _state_files(session: SearchSession, chain: Sequence[ChainSet]) -> list[Path]:
+    """Tables with one row for each path of a chain's state: a single set's own, else one made for this session."""
+    if len(chain) == 1:
+        return [part.files for part in chain[0].parts]
+    path = session.folder / f"{chain[-1].set_id}.parquet"
+    with closing(FileIndexBuilder(path)) as builder:
+        for found in state_rows(chain):
+            builder.add(*found.row)
+        builder.finish()
+    return [path]
 
 
 def _select(

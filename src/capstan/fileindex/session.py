@@ -31,7 +31,7 @@ class SearchSession:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, spill: Path) -> None:
         self._connection = connection
-        self._spill = spill
+        self.folder = spill  # for files that live as long as the session
 
     def stream(self, query: str, values: Sequence[Any], files: Sequence[Path]) -> Iterator[tuple[Any, ...]]:
         """The rows of `query`, a few at a time. `files` are what it reads: an error names the one that is damaged.
@@ -75,13 +75,13 @@ class SearchSession:
         try:
             yield
         except duckdb.OutOfMemoryException as error:
-            raise StorageFailed(path=self._spill, reason=_first_line(error)) from error
+            raise StorageFailed(path=self.folder, reason=_first_line(error)) from error
         except duckdb.Error as error:
             damaged = next(filter(None, map(_damage, files)), None)
             if damaged is not None:
                 raise damaged from error
             if isinstance(error, duckdb.IOException):
-                raise StorageFailed(path=self._spill, reason=_first_line(error)) from error
+                raise StorageFailed(path=self.folder, reason=_first_line(error)) from error
             raise
 
 

@@ -121,7 +121,23 @@ class SetWriter:
         )
 
     def write(self, frame: Frame) -> None:
-        """Write one frame, in a new segment if none is open; close the segment when it is large enough."""
+        """Write one frame, in a new segment if none is open; close the segment when it is large enough.
+
+        A frame without tar bytes brings only rows or deletions, and leaves nothing in the stream.
+        """
+        if frame.tar_bytes:
+            self._write_payload(frame)
+        for row in frame.rows:
+            self._files.add(*row)
+        self._rows += len(frame.rows)
+        if frame.deleted:
+            self._deleted.write(b"\0".join(frame.deleted) + b"\0")
+            self._rows += len(frame.deleted)
+        self._resume = frame.resume
+        if self._segment is not None and self._file.payload_bytes >= self._parameters.segment_bytes:
+            self._close_segment()
+
+    def _write_payload(self, frame: Frame) -> None:
         if self._segment is None:
             self._open_segment(frame.tar_offset)
         segment = self._segment
@@ -135,15 +151,6 @@ class SetWriter:
         )
         self._file.write(frame.payload)
         self._interval_bytes += len(frame.payload)
-        for row in frame.rows:
-            self._files.add(*row)
-        self._rows += len(frame.rows)
-        if frame.deleted:
-            self._deleted.write(b"\0".join(frame.deleted) + b"\0")
-            self._rows += len(frame.deleted)
-        self._resume = frame.resume
-        if self._file.payload_bytes >= self._parameters.segment_bytes:
-            self._close_segment()
 
     def commit(self, *, final: bool) -> CommitWritten:
         """Close the segment, write an INDEX and its synchronous filemark. The writer can go on behind it."""

@@ -24,11 +24,15 @@ _LOST = "its data is on no cartridge that is known"
 _IN_MEMORY = 8 << 20  # a file up to this size that lies in several frames is gathered in memory
 
 
+Outcomes = dict[bytes, Placement | None]  # of the names that others are linked to; None: it failed
+
+
 class MemberAssembler:
     """Takes frames in order, and rows in the same order; runs on a thread of its own.
 
     `target` None: digests are checked and nothing is written. `partial`: rows without data are not errors but
-    `unchecked` (their data lies on another cartridge). `on_step` hears once of each phase that begins here.
+    `unchecked` (their data lies on another cartridge). `outcomes`: shared by the sets of a chain, whose links may lead
+    to earlier ones. `on_step` hears once of each phase that begins here.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class MemberAssembler:
         *,
         links: LinkPlan | None = None,
         partial: bool = False,
+        outcomes: Outcomes | None = None,
         on_step: Callable[[RestorePhase], None] = lambda step: None,
     ) -> None:
         self._rows = rows
@@ -50,7 +55,7 @@ class MemberAssembler:
         self._on_step = on_step
         self._steps: set[RestorePhase] = set()
         self._member: _Member | None = None
-        self._outcomes: dict[bytes, Placement | None] = {}  # of `firsts`; None: failed
+        self._outcomes: Outcomes = {} if outcomes is None else outcomes
 
     def run(self, stream: FrameStream) -> None:
         """Handle every frame of `stream`, then whatever rows are left; closes the stream when it fails."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from capstan.catalog.catalog import Catalog
+from capstan.catalog.chains import chain_of, index_chain
 from capstan.clock import Clock
 from capstan.core.backup import BackupSet
 from capstan.core.files import display_path
@@ -21,13 +22,14 @@ from capstan.errors import CapstanError, CartridgeMissing, DamageFound, NotFound
 from capstan.fileindex.store import FileIndexStore
 from capstan.jobs.context import JobContext
 from capstan.media.manager import TapeManager
+from capstan.recovery.assemble import Outcomes
 from capstan.recovery.phases import Phases
-from capstan.recovery.plan import RestorePlan
-from capstan.recovery.reading import SetReading, visit_cartridges
+from capstan.recovery.plan import ChainPlan, RestorePlan
+from capstan.recovery.reading import SetReading, read_sets
 from capstan.recovery.report import RecoveryReport
 from capstan.recovery.rows import SetTable, kept_parts
 from capstan.recovery.select import RestoreRequest, Selector, make_selector, resolve_set
-from capstan.recovery.selection import Selection
+from capstan.recovery.selection import Selection, select_chain
 from capstan.recovery.target import RecoveryTarget
 
 _TICK = 0.5  # seconds between two looks at the counters
@@ -37,50 +39,97 @@ TargetFactory = Callable[[RestoreRequest], RecoveryTarget]
 
 
 @dataclass(slots=True)
+class Piece:
+    """What is read of one set."""
+
+    backup_set: BackupSet
+    table: SetTable
+    selection: Selection
+    plan: RestorePlan
+
+
+@dataclass(slots=True)
 class Prepared:
     """A request, looked up and planned. `libraries`: where each cartridge was seen last; `present`:
     barcodes that are there, as far as the catalog knows."""
 
     backup_set: BackupSet
     selector: Selector
-    table: SetTable
-    selection: Selection
-    plan: RestorePlan
+    pieces: list[Piece]
+    plan: ChainPlan
     libraries: dict[str, str]
     present: set[str]
 
     @property
     def files(self) -> int:
-        return self.backup_set.files if self.selector.everything else self.selection.files
+        return self.backup_set.files if self._whole_set else sum(piece.selection.files for piece in self.pieces)
 
     @property
     def content_bytes(self) -> int:
-        return self.backup_set.bytes if self.selector.everything else self.selection.content_bytes
+        if self._whole_set:
+            return self.backup_set.bytes
+        return sum(piece.selection.content_bytes for piece in self.pieces)
+
+    @property
+    def _whole_set(self) -> bool:
+        return self.selector.everything and len(self.pieces) == 1
+
+    def readings(self, target: RecoveryTarget | None, report: RecoveryReport, **more: Any) -> list[SetReading]:
+        """A reading for each set of the chain."""
+        outcomes: Outcomes = {}
+        return [
+            SetReading(
+                piece.table,
+                piece.selection,
+                piece.plan,
+                codec=piece.backup_set.codec.partition(":")[0],
+                target=target,
+                report=report,
+                outcomes=outcomes,
+                **more,
+            )
+            for piece in self.pieces
+        ]
 
 
 async def prepare(
-    catalog: Catalog, store: FileIndexStore, reference: str, selector: Selector, library: str = ""
+    catalog: Catalog,
+    store: FileIndexStore,
+    reference: str,
+    selector: Selector,
+    library: str = "",
+    *,
+    with_parents: bool = True,
 ) -> Prepared:
-    """Find the set, read its tables, and plan. NotFound when nothing is selected."""
+    """Find the set and what it builds on, read their tables, and plan. NotFound when nothing is selected;
+    ParentMissing."""
     async with catalog.snapshot() as repositories:
         backup_set = await resolve_set(repositories, reference)
-        commits = await repositories.backups.list_commits(set_id=backup_set.id)
-        cartridges = [await repositories.media.find(barcode) for barcode in backup_set.cartridges]
+        chain = await chain_of(repositories, backup_set) if with_parents else [backup_set]
+        indexes = await index_chain(repositories, store, chain)
+        commits = [await repositories.backups.list_commits(set_id=item.id) for item in chain]
+        barcodes = dict.fromkeys(barcode for item in chain for barcode in item.cartridges)
+        cartridges = [await repositories.media.find(barcode) for barcode in barcodes]
     libraries = {
         found.barcode: found.library or library for found in cartridges if found and (found.library or library)
     }
     present = {found.barcode for found in cartridges if found and found.place}
 
-    def plan() -> tuple[SetTable, Selection, RestorePlan]:
-        table = SetTable(kept_parts(store, backup_set.id, commits))
-        selection = Selection(table, selector)
-        return table, selection, selection.plan()
+    def plan() -> list[Piece]:
+        tables = [SetTable(kept_parts(store, item.id, of)) for item, of in zip(chain, commits, strict=True)]
+        selections = [Selection(tables[0], selector)] if len(chain) == 1 else select_chain(tables, indexes, selector)
+        return [
+            Piece(item, table, selection, selection.plan())
+            for item, table, selection in zip(chain, tables, selections, strict=True)
+        ]
 
-    table, selection, planned = await asyncio.to_thread(plan)
-    if not selector.everything and not selection.files and not planned.frames.count:
+    pieces = await asyncio.to_thread(plan)
+    planned = ChainPlan([piece.plan for piece in pieces])
+    prepared = Prepared(backup_set, selector, pieces, planned, libraries, present)
+    if not selector.everything and not prepared.files and not any(piece.plan.frames.count for piece in pieces):
         wanted = " ".join(display_path(path) for path in selector.paths) or " ".join(selector.patterns)
         raise NotFound(what=f"file in set {backup_set.id}", name=wanted)
-    return Prepared(backup_set, selector, table, selection, planned, libraries, present)
+    return prepared
 
 
 @asynccontextmanager
@@ -153,7 +202,8 @@ class RestoreEngine:
         for path in sorted(prepared.selector.unmatched):
             report.error("not-found", path, "it is not in this set")
         if any(problem.code == "lost" for problem in report.problems):
-            report.missing.extend(set(prepared.backup_set.missing) - set(report.missing))
+            gone = {barcode for piece in prepared.pieces for barcode in piece.backup_set.missing}
+            report.missing.extend(sorted(gone - set(report.missing)))
         await phases.complete()
         await tell(report, context)
         result = {
@@ -167,7 +217,14 @@ class RestoreEngine:
 
     async def _prepare(self, request: RestoreRequest) -> Prepared:
         selector = make_selector(request.paths, request.patterns)
-        return await prepare(self._catalog, self._store, request.reference, selector, request.library)
+        return await prepare(
+            self._catalog,
+            self._store,
+            request.reference,
+            selector,
+            request.library,
+            with_parents=not request.only_this_set,
+        )
 
     async def _read(
         self,
@@ -178,42 +235,27 @@ class RestoreEngine:
         context: JobContext,
         began: float,
     ) -> None:
-        reading = SetReading(
-            prepared.table,
-            prepared.selection,
-            prepared.plan,
-            codec=prepared.backup_set.codec.partition(":")[0],
-            target=target,
-            report=report,
-            context=context,
-            on_step=phases.begin,
-        )
+        readings = prepared.readings(target, report, context=context, on_step=phases.begin)
 
         async def tick() -> None:
             await phases.catch_up()
             seconds = max(self._clock.monotonic() - began, 1e-6)
-            await context.progress(**progress(report, prepared.plan, seconds))
+            await context.progress(**progress(report, prepared.plan.bytes_to_read, seconds))
 
-        reading.start()
-        try:
-            async with ticking(tick):
-                await visit_cartridges(
-                    reading,
-                    prepared.plan,
-                    manager=self._manager,
-                    libraries=prepared.libraries,
-                    report=report,
-                    context=context,
-                    phases=phases,
-                )
-                await reading.finish()
-        finally:
-            await reading.close()
+        async with ticking(tick):
+            await read_sets(
+                readings,
+                manager=self._manager,
+                libraries=prepared.libraries,
+                report=report,
+                context=context,
+                phases=phases,
+            )
 
 
-def progress(report: RecoveryReport, plan: RestorePlan, seconds: float) -> dict[str, Any]:
-    """The counters of a running restore or verification."""
-    total, done = plan.bytes_to_read, report.bytes_read
+def progress(report: RecoveryReport, total: int, seconds: float) -> dict[str, Any]:
+    """The counters of a running restore or verification that reads `total` bytes from tape."""
+    done = report.bytes_read
     rate = done / seconds
     return {
         "files": report.files,

@@ -45,6 +45,8 @@ class FilesystemTarget:
                 found = None
             if found is None:
                 os.mkdir(name, 0o700, dir_fd=at)
+            elif path in self._places.made:
+                self._places.made.discard(path)
             elif not self._replaces(found, entry) and path not in self._directories:
                 return Placement.SKIPPED
             self._directories[path] = entry

@@ -16,7 +16,8 @@ _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLL
 class Places:
     """Turns stored paths into (directory descriptor, name). `strip` leading components are dropped.
 
-    Directories that are missing on the way are made, with the mode that the process gives to new directories.
+    Directories that are missing on the way are made, with the mode that the process gives to new directories; `made`
+    has their stripped paths, until whoever describes them takes them out.
     """
 
     def __init__(self, root: bytes, *, strip: int = 0) -> None:
@@ -28,6 +29,7 @@ class Places:
             self._root = os.open(root, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
         except OSError as error:
             raise TargetError(path=os.fsdecode(root), reason=error.strerror or str(error)) from None
+        self.made: set[bytes] = set()
         self._open: OrderedDict[bytes, int] = OrderedDict()
 
     def stripped(self, path: bytes) -> bytes:
@@ -65,7 +67,9 @@ class Places:
         above, _, name = path.rpartition(b"/")
         parent = self._directory(above)
         try:
-            descriptor = _enter(parent, name)
+            descriptor, made = _enter(parent, name)
+            if made:
+                self.made.add(path)
         except OSError as error:
             reason = error.strerror or str(error)
             if error.errno in (errno.ELOOP, errno.ENOTDIR):
@@ -77,9 +81,10 @@ class Places:
         return descriptor
 
 
-def _enter(parent: int, name: bytes) -> int:
+def _enter(parent: int, name: bytes) -> tuple[int, bool]:
+    """Open a directory, and whether it had to be made."""
     try:
-        return os.open(name, _DIRECTORY, dir_fd=parent)
+        return os.open(name, _DIRECTORY, dir_fd=parent), False
     except FileNotFoundError:
         os.mkdir(name, 0o777, dir_fd=parent)
-        return os.open(name, _DIRECTORY, dir_fd=parent)
+        return os.open(name, _DIRECTORY, dir_fd=parent), True

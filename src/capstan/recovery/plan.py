@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from capstan.core.backup import Segment
+from capstan.core.ordinals import OrdinalSet
 from capstan.format.layout import HEADER_BYTES
 
 # A tape that streams passes this in less time than a stop, a LOCATE and a start take.
@@ -28,26 +29,6 @@ class FramePlace(NamedTuple):
     @property
     def tar_end(self) -> int:
         return self.tar_offset + self.tar_bytes
-
-
-class FrameSet:
-    """Which frames are needed, by their ordinal in the stream: one bit each."""
-
-    def __init__(self) -> None:
-        self._bits = bytearray()
-        self.count = 0
-
-    def add(self, ordinal: int) -> None:
-        """Ordinals come in ascending order, each once."""
-        index = ordinal >> 3
-        if index >= len(self._bits):
-            self._bits.extend(bytes(index + 1 - len(self._bits)))
-        self._bits[index] |= 1 << (ordinal & 7)
-        self.count += 1
-
-    def __contains__(self, ordinal: int) -> bool:
-        index = ordinal >> 3
-        return index < len(self._bits) and bool(self._bits[index] >> (ordinal & 7) & 1)
 
 
 @dataclass(slots=True)
@@ -102,7 +83,7 @@ class RestorePlan:
     and that no known segment holds."""
 
     visits: list[CartridgeVisit] = field(default_factory=list)
-    frames: FrameSet = field(default_factory=FrameSet)
+    frames: OrdinalSet = field(default_factory=OrdinalSet)
     uncovered: list[tuple[int, int]] = field(default_factory=list)
 
     @property
@@ -112,6 +93,21 @@ class RestorePlan:
     @property
     def locates(self) -> int:
         return sum(visit.locates for visit in self.visits)
+
+
+@dataclass(slots=True)
+class ChainPlan:
+    """The plans of the sets of a chain, one after the other."""
+
+    plans: list[RestorePlan]
+
+    @property
+    def visits(self) -> list[CartridgeVisit]:
+        return [visit for plan in self.plans for visit in plan.visits]
+
+    @property
+    def bytes_to_read(self) -> int:
+        return sum(plan.bytes_to_read for plan in self.plans)
 
     @property
     def barcodes(self) -> list[str]:
@@ -128,8 +124,8 @@ class RestorePlan:
         return {
             "cartridges": self.barcodes,
             "bytes_to_read": self.bytes_to_read,
-            "locates": self.locates,
-            "frames": self.frames.count,
+            "locates": sum(plan.locates for plan in self.plans),
+            "frames": sum(plan.frames.count for plan in self.plans),
             "visits": [
                 {"barcode": visit.barcode, "bytes": visit.bytes, "locates": visit.locates} for visit in self.visits
             ],

@@ -1,4 +1,4 @@
-"""One pass over the tapes of a set: mounts what the plan says, in its order, and feeds the assembler.
+"""One pass over the tapes of some sets: mounts what the plans say, in their order, and feeds the assemblers.
 
 A restore does it with a target; a verification does it without.
 """
@@ -6,14 +6,14 @@ A restore does it with a target; a verification does it without.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
 
 from capstan.core.job import RestorePhase
 from capstan.errors import CartridgeMissing, DeviceError, FormatError, JobCancelled, TransportError
 from capstan.jobs.context import JobContext
 from capstan.media.manager import MountedCartridge, Purpose, TapeManager
-from capstan.recovery.assemble import MemberAssembler
+from capstan.recovery.assemble import MemberAssembler, Outcomes
 from capstan.recovery.phases import Phases
 from capstan.recovery.plan import CartridgeVisit, RestorePlan
 from capstan.recovery.report import RecoveryReport
@@ -43,13 +43,21 @@ class SetReading:
         context: JobContext,
         digests: bool = False,
         partial: bool = False,
+        outcomes: Outcomes | None = None,
         on_step: Callable[[RestorePhase], None] = lambda step: None,
     ) -> None:
+        self.plan = plan
         self._context = context
         self._stream = FrameStream(codec)
         self._reader = FrameReader(table, plan, self._stream, report, cancelled=context.cancelled, digests=digests)
         self._assembler = MemberAssembler(
-            selection.rows(), target, report, links=selection.links, partial=partial, on_step=on_step
+            selection.rows(),
+            target,
+            report,
+            links=selection.links,
+            partial=partial,
+            outcomes=outcomes,
+            on_step=on_step,
         )
         self._assembling: asyncio.Future[None] | None = None
 
@@ -87,9 +95,8 @@ class SetReading:
             await asyncio.shield(self._assembling)
 
 
-async def visit_cartridges(
-    reading: SetReading,
-    plan: RestorePlan,
+async def read_sets(
+    readings: Sequence[SetReading],
     *,
     manager: TapeManager,
     libraries: Mapping[str, str],
@@ -97,32 +104,81 @@ async def visit_cartridges(
     context: JobContext,
     phases: Phases,
 ) -> None:
-    """Mount and read each cartridge of the plan; one that is missing, or fails twice, is reported and costs only its
-    files.
+    """Read one set after the other, as their plans say. A cartridge that is missing, or fails twice, is reported and
+    costs only its files.
 
     `libraries` says in which library a barcode is. The manager tells of the phase LOAD.
     """
-    for visit in plan.visits:
-        for attempt in range(1, _ATTEMPTS + 1):
-            context.check_cancelled()
-            await phases.catch_up()
+    async with _Mounts(manager, libraries, context) as mounts:
+        for reading in readings:
+            reading.start()
             try:
-                library = libraries.get(visit.barcode)
-                if library is None:
-                    raise CartridgeMissing(barcodes=visit.barcode)
-                async with manager.mount(
-                    library, barcode=visit.barcode, purpose=Purpose.READ, context=context
-                ) as mounted:
-                    if mounted.cartridge.uuid != visit.cartridge:
-                        raise CartridgeMissing(barcodes=f"{visit.barcode} (it was labelled anew)")
-                    await phases.enter(RestorePhase.READ, cartridge=visit.barcode)
-                    await reading.read(mounted, visit)
-                break
-            except (CartridgeMissing, FormatError, DeviceError, TransportError) as error:
-                await context.warning(error.code, detail=str(error))
-                if attempt < _ATTEMPTS and isinstance(error, DeviceError | TransportError):
-                    continue  # another mount may get another drive
-                if visit.barcode not in report.missing:
-                    report.missing.append(visit.barcode)
-                await reading.lose(visit, str(error))
-                break
+                for visit in reading.plan.visits:
+                    await _visit(reading, visit, mounts, report, context, phases)
+                await reading.finish()
+            finally:
+                await reading.close()
+
+
+async def _visit(
+    reading: SetReading,
+    visit: CartridgeVisit,
+    mounts: _Mounts,
+    report: RecoveryReport,
+    context: JobContext,
+    phases: Phases,
+) -> None:
+    for attempt in range(1, _ATTEMPTS + 1):
+        context.check_cancelled()
+        await phases.catch_up()
+        try:
+            mounted = await mounts.mount(visit)
+            await phases.enter(RestorePhase.READ, cartridge=visit.barcode)
+            await reading.read(mounted, visit)
+            return
+        except (CartridgeMissing, FormatError, DeviceError, TransportError) as error:
+            await mounts.leave(error)
+            await context.warning(error.code, detail=str(error))
+            if attempt < _ATTEMPTS and isinstance(error, DeviceError | TransportError):
+                continue  # another mount may get another drive
+            if visit.barcode not in report.missing:
+                report.missing.append(visit.barcode)
+            await reading.lose(visit, str(error))
+            return
+
+
+class _Mounts:
+    """Keeps one cartridge mounted from visit to visit, while it is the same."""
+
+    def __init__(self, manager: TapeManager, libraries: Mapping[str, str], context: JobContext) -> None:
+        self._manager = manager
+        self._libraries = libraries
+        self._context = context
+        self._stack = AsyncExitStack()
+        self._mounted: MountedCartridge | None = None
+
+    async def mount(self, visit: CartridgeVisit) -> MountedCartridge:
+        """CartridgeMissing when it is not there, or is another one by now; what the manager raises."""
+        if self._mounted is None or self._mounted.cartridge.uuid != visit.cartridge:
+            await self.leave(None)
+            library = self._libraries.get(visit.barcode)
+            if library is None:
+                raise CartridgeMissing(barcodes=visit.barcode)
+            self._mounted = await self._stack.enter_async_context(
+                self._manager.mount(library, barcode=visit.barcode, purpose=Purpose.READ, context=self._context)
+            )
+            if self._mounted.cartridge.uuid != visit.cartridge:
+                raise CartridgeMissing(barcodes=f"{visit.barcode} (it was labelled anew)")
+        return self._mounted
+
+    async def leave(self, error: BaseException | None) -> None:
+        """Bring the cartridge home. That it does not go there has been told by the manager, and costs no file."""
+        stack, self._stack, self._mounted = self._stack, AsyncExitStack(), None
+        with suppress(DeviceError, TransportError, FormatError, CartridgeMissing):
+            await stack.__aexit__(type(error) if error else None, error, error.__traceback__ if error else None)
+
+    async def __aenter__(self) -> _Mounts:
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        await self.leave(error)

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 
 from capstan.core.backup import Commit, Segment
 from capstan.core.files import FileFlag, FileType, Row, display_path
-from capstan.fileindex.reading import read_rows, scan_columns
+from capstan.core.ordinals import OrdinalSet
+from capstan.fileindex.reading import at_or_below, read_rows, scan_columns
 from capstan.fileindex.store import FileIndexStore
 from capstan.format.reader import read_crcs
 from capstan.recovery.plan import FramePlace
@@ -56,12 +57,17 @@ class SetTable:
         self._crcs: tuple[int, array[int]] = (-1, array("I"))
         self._continued, self._superseded = self._replaced() if parts else (frozenset(), frozenset())
 
-    def rows(self, selector: Selector) -> Iterator[Row]:
+    def rows(self, selector: Selector, chosen: OrdinalSet | None = None) -> Iterator[Row]:
         """Selected rows by `tar_offset`, one for each path: the last good one (docs/design/tape-format.md, 3.5, 4.2).
 
-        A row with flag CONTINUES comes only when no later INDEX has the whole row: that member never ended.
+        A row with flag CONTINUES comes only when no later INDEX has the whole row: that member never ended. `chosen`:
+        the ordinals of the rows to give, counted as `fileindex.chain` does under this selector's `prefilter`.
         """
-        for row in self._rows(_prefilter(selector)):
+        for ordinal, row in enumerate(self._rows(prefilter(selector))):
+            if chosen is not None:
+                if ordinal in chosen:
+                    yield row
+                continue
             if row.flags and self._is_replaced(row):
                 continue
             if selector.everything or selector.matches(row.entry.path):
@@ -92,8 +98,8 @@ class SetTable:
     def hard_links(self, selector: Selector) -> Iterator[tuple[bytes, bytes]]:
         """Selected further names as (path, stored path of the first name), in order."""
         wanted = pc.field("type") == FileType.HARDLINK.value
-        prefilter = _prefilter(selector)
-        for row in self._rows(wanted if prefilter is None else wanted & prefilter):
+        where = prefilter(selector)
+        for row in self._rows(wanted if where is None else wanted & where):
             if selector.matches(row.entry.path):
                 yield row.entry.path, row.entry.target
 
@@ -133,16 +139,6 @@ class SetTable:
         return frozenset(continued), frozenset(superseded)
 
 
-def _prefilter(selector: Selector) -> Any:
+def prefilter(selector: Selector) -> Any:
     """What Parquet's statistics can skip row groups by. It lets through more than is selected, never less."""
-    where = None
-    for path in selector.paths:
-        directory, _, name = path.rpartition(b"/")
-        below = display_path(path)
-        term = (
-            ((pc.field("directory") == display_path(directory)) & (pc.field("name") == display_path(name)))
-            | (pc.field("directory") == below)
-            | ((pc.field("directory") >= below + "/") & (pc.field("directory") < below + "0"))  # "0" follows "/"
-        )
-        where = term if where is None else where | term
-    return where
+    return at_or_below([display_path(path) for path in selector.paths])

@@ -22,7 +22,7 @@ class RestoreRequest:
     `reference`: a set's id or a unique prefix of it, `latest:NAME`, or `NAME@TIME`. `paths` are absolute or stored
     paths; each selects an entry and all below it. `patterns` are gitignore patterns against stored paths; given both,
     an entry must satisfy both. Neither: the whole set. `to` is the target directory. `conflicts`, `strip`: see
-    `capstan.recovery.target`.
+    `capstan.recovery.target`. `only_this_set`: what an incremental set itself has stored, without what it builds on.
     """
 
     reference: str
@@ -32,6 +32,7 @@ class RestoreRequest:
     patterns: tuple[str, ...] = ()
     conflicts: Conflicts = Conflicts.SKIP
     strip: int = 0
+    only_this_set: bool = False
 
 
 @dataclass(frozen=True, slots=True)

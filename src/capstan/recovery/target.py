@@ -45,7 +45,7 @@ class FileSink(Protocol):
 
 
 class RecoveryTarget(Protocol):
-    """Takes entries in any order in which a directory comes before its content.
+    """Takes entries in any order. A directory that comes behind its content was made on the way, and is described then.
 
     Never writes outside its root, whatever paths, links or `..` it is given: such an entry raises TargetError.
     Metadata that cannot be applied becomes a TargetWarning. Times and modes of directories are applied by `finish`.

@@ -26,7 +26,7 @@ from capstan.media.manager import MountedCartridge, Purpose, TapeManager
 from capstan.recovery.engine import counts, prepare, progress, raise_if_unsound, tell, ticking
 from capstan.recovery.inspection import Inspection, check_headers, inspect_cartridge
 from capstan.recovery.phases import Phases
-from capstan.recovery.reading import SetReading, visit_cartridges
+from capstan.recovery.reading import SetReading, read_sets
 from capstan.recovery.report import RecoveryReport, Trouble
 from capstan.recovery.rows import Part, SetTable, kept_parts
 from capstan.recovery.select import make_selector
@@ -54,41 +54,25 @@ class VerifyEngine:
         began = self._clock.monotonic()
         phases = Phases(context)
         await phases.enter(RestorePhase.SEARCH)
-        prepared = await prepare(self._catalog, self._store, reference, make_selector(), library)
+        prepared = await prepare(self._catalog, self._store, reference, make_selector(), library, with_parents=False)
         await phases.enter(RestorePhase.SELECT, files=prepared.files, bytes=prepared.content_bytes)
         report = RecoveryReport()
-        reading = SetReading(
-            prepared.table,
-            prepared.selection,
-            prepared.plan,
-            codec=prepared.backup_set.codec.partition(":")[0],
-            target=None,
-            report=report,
-            context=context,
-            digests=True,
-            on_step=phases.begin,
-        )
+        readings = prepared.readings(None, report, context=context, digests=True, on_step=phases.begin)
 
         async def tick() -> None:
             await phases.catch_up()
             seconds = max(self._clock.monotonic() - began, 1e-6)
-            await context.progress(**progress(report, prepared.plan, seconds))
+            await context.progress(**progress(report, prepared.plan.bytes_to_read, seconds))
 
-        reading.start()
-        try:
-            async with ticking(tick):
-                await visit_cartridges(
-                    reading,
-                    prepared.plan,
-                    manager=self._manager,
-                    libraries=prepared.libraries,
-                    report=report,
-                    context=context,
-                    phases=phases,
-                )
-                await reading.finish()
-        finally:
-            await reading.close()
+        async with ticking(tick):
+            await read_sets(
+                readings,
+                manager=self._manager,
+                libraries=prepared.libraries,
+                report=report,
+                context=context,
+                phases=phases,
+            )
         await phases.catch_up()
         for barcode in sorted({trouble.barcode for trouble in report.damage}):
             await self._record(barcode, [trouble for trouble in report.damage if trouble.barcode == barcode])
@@ -170,7 +154,7 @@ class VerifyEngine:
         began = self._clock.monotonic()
 
         async def tick() -> None:
-            await context.progress(**progress(report, plan, max(self._clock.monotonic() - began, 1e-6)))
+            await context.progress(**progress(report, plan.bytes_to_read, max(self._clock.monotonic() - began, 1e-6)))
 
         reading.start()
         try:

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from capstan.core.files import FileEntry, FileFlag, FileType
 from capstan.fileindex.builder import FileIndexBuilder
+from capstan.fileindex.chain import ChainSet
+from capstan.fileindex.store import IndexPart
 
 NOW_NS = 1_767_323_045_678_901_234
 
@@ -60,3 +62,9 @@ def read_paths(files: Sequence[Path]) -> list[bytes]:
             text = f"{found['directory']}/{found['name']}" if found["directory"] else found["name"]
             paths.append(found["raw"] if found["raw"] is not None else text.encode())
     return paths
+
+
+def alone(files: Sequence[Path], set_id: str = "s") -> list[ChainSet]:
+    """A set that builds on no other, with these files.parquet."""
+    parts = [IndexPart(number, path, path, path) for number, path in enumerate(files, 1)]
+    return [ChainSet(set_id, 0, tuple(parts))]

@@ -91,7 +91,9 @@ import hashlib, sys
 from pathlib import Path
 from capstan.core.files import FileEntry, FileType
 from capstan.fileindex.builder import FileIndexBuilder
+from capstan.fileindex.chain import ChainSet
 from capstan.fileindex.search import FileSearch
+from capstan.fileindex.store import IndexPart
 
 def peak():  # in MiB; not getrusage, which begins with what the parent had when it forked
     status = Path("/proc/self/status").read_text()
@@ -107,7 +109,7 @@ for number in range(1_000_000):
 builder.finish()
 built = peak()
 last = -1
-for count, found in enumerate(FileSearch().list_files("set", [path])):
+for count, found in enumerate(FileSearch().list_files([ChainSet("s", 0, (IndexPart(1, path, path, path),))])):
     assert found.size == count
 assert count == 999_999
 assert len(list(FileSearch().find([("set", [path])], "number 77777"))) == 11

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from index_rows import NOW_NS, IndexRow, row, write_part
+from index_rows import NOW_NS, IndexRow, alone, row, write_part
 
 from capstan.core.files import FileFlag, FileType
 from capstan.errors import HomeDamaged, InvalidValue, StorageFailed
@@ -127,13 +127,13 @@ def test_listing_below_a_folder(tmp_path: Path) -> None:
     """The folder itself and all below it, not its neighbours with the same beginning, with or without slashes."""
     path = part(tmp_path, [row(name) for name in NAMES])
     search = FileSearch()
-    assert [item.path for item in search.list_files("s", [path], "/srv/data/deep/")] == ["srv/data/deep/report.txt"]
-    below = [item.path for item in search.list_files("s", [path], "srv/data")]
+    assert [item.path for item in search.list_files(alone([path]), "/srv/data/deep/")] == ["srv/data/deep/report.txt"]
+    below = [item.path for item in search.list_files(alone([path]), "srv/data")]
     assert below[0] == "srv/data"
     assert "srv/database.txt" not in below
     assert len(below) == len(NAMES) - 2
-    assert len(list(search.list_files("s", [path]))) == len(NAMES)
-    assert [item.path for item in search.list_files("s", [path], "srv/data/it's.txt")] == ["srv/data/it's.txt"]
+    assert len(list(search.list_files(alone([path])))) == len(NAMES)
+    assert [item.path for item in search.list_files(alone([path]), "srv/data/it's.txt")] == ["srv/data/it's.txt"]
 
 
 def test_order_is_that_of_the_set(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_order_is_that_of_the_set(tmp_path: Path) -> None:
     rows[5] = rows[5]._replace(flags=int(FileFlag.CONTINUES))
     last = [rows[5]._replace(flags=0), row(b"z", 4 * ROW_GROUP, content=None, size=4 * ROW_GROUP)]
     parts = [part(tmp_path, rows, "1"), part(tmp_path, last, "2")]
-    sizes = [item.size for item in FileSearch(threads=4).list_files("s", parts)]
+    sizes = [item.size for item in FileSearch(threads=4).list_files(alone(parts))]
     assert sizes == [*range(5), *range(6, 3 * ROW_GROUP), 5, 4 * ROW_GROUP]
 
 
@@ -169,7 +169,7 @@ def test_of_each_path_one_row_counts(tmp_path: Path) -> None:
             "2",
         ),
     ]
-    counted = [(item.path, item.flags) for item in FileSearch().list_files("s", parts)]
+    counted = [(item.path, item.flags) for item in FileSearch().list_files(alone(parts))]
     assert counted == [
         ("never whole", FileFlag.CONTINUES),
         ("damaged for good", FileFlag.DAMAGED),
@@ -180,7 +180,7 @@ def test_of_each_path_one_row_counts(tmp_path: Path) -> None:
         ("whole later", FileFlag.NONE),
         ("damaged", FileFlag.NONE),
     ]
-    assert list(FileSearch().diff(parts, parts)) == []
+    assert list(FileSearch().diff(alone(parts), alone(parts))) == []
     assert [item.path for item in FileSearch().find([("s", parts)], "never")] == ["never whole"]
 
 
@@ -218,7 +218,7 @@ def test_what_changed_between_two_sets(tmp_path: Path) -> None:
         ],
         "2",
     )
-    assert list(FileSearch().diff([before], [after])) == [
+    assert list(FileSearch().diff(alone([before]), alone([after]))) == [
         Difference("added", "\\xff"),
         Difference("removed", "\\xff"),
         Difference("added", "born"),
@@ -238,7 +238,7 @@ def test_each_file_is_moved_once(tmp_path: Path) -> None:
     before = part(tmp_path, [row(b"old/x", content=b"1"), row(b"old/y", content=b"1"), row(b"old/empty")], "1")
     names = (b"new/y", b"new/x", b"new/z")
     after = part(tmp_path, [*(row(name, content=b"1", mtime_ns=1) for name in names), row(b"new/empty")], "2")
-    assert list(FileSearch().diff([before], [after])) == [
+    assert list(FileSearch().diff(alone([before]), alone([after]))) == [
         Difference("added", "new/empty"),
         Difference("moved", "new/x", "old/x"),
         Difference("moved", "new/y", "old/y"),
@@ -250,10 +250,10 @@ def test_each_file_is_moved_once(tmp_path: Path) -> None:
 def test_a_set_against_nothing(tmp_path: Path) -> None:
     """Everything was added, or removed, or there is nothing at all."""
     files = [part(tmp_path, [row(b"a"), row(b"b")])]
-    assert list(FileSearch().diff([], files)) == [Difference("added", "a"), Difference("added", "b")]
-    assert list(FileSearch().diff(files, [])) == [Difference("removed", "a"), Difference("removed", "b")]
-    assert list(FileSearch().diff([], [])) == []
-    assert list(FileSearch().list_files("s", [])) == []
+    assert list(FileSearch().diff(alone([]), alone(files))) == [Difference("added", "a"), Difference("added", "b")]
+    assert list(FileSearch().diff(alone(files), alone([]))) == [Difference("removed", "a"), Difference("removed", "b")]
+    assert list(FileSearch().diff(alone([]), alone([]))) == []
+    assert list(FileSearch().list_files(alone([]))) == []
 
 
 @pytest.mark.parametrize("kind", ["gone", "cut", "bent", "text", "empty"])
@@ -274,10 +274,10 @@ def test_a_damaged_index_is_named(tmp_path: Path, kind: str) -> None:
     else:
         bad.write_bytes(content[kind])
     with pytest.raises(HomeDamaged, match=r"2\.files\.parquet") as caught:
-        list(FileSearch().list_files("s", [good, bad]))
+        list(FileSearch().list_files(alone([good, bad])))
     assert "rebuild" in caught.value.hint_text
     with pytest.raises(HomeDamaged, match=r"2\.files\.parquet"):
-        list(FileSearch().diff([good], [bad]))
+        list(FileSearch().diff(alone([good]), alone([bad])))
 
 
 def test_no_room_to_search_is_not_damage(tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ def test_no_room_to_search_is_not_damage(tmp_path: Path) -> None:
     files = [part(tmp_path, rows, "1")]
     other = [part(tmp_path, [item for item in rows if item.entry.size % 2], "2")]
     with pytest.raises(StorageFailed):
-        list(FileSearch(memory="1MB", spool=tmp_path).diff(files, other))
+        list(FileSearch(memory="1MB", spool=tmp_path).diff(alone(files), alone(other)))
 
 
 def test_a_path_is_only_a_path(tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_a_path_is_only_a_path(tmp_path: Path) -> None:
         part(tmp_path / name, [row(name.encode())])
     for name in ("it's [1] * ?", "it's 1 x y"):
         files = [tmp_path / name / "1.files.parquet"]
-        assert [item.path for item in FileSearch().list_files("s", files)] == [name]
+        assert [item.path for item in FileSearch().list_files(alone(files))] == [name]
 
 
 def test_who_stops_early_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -305,12 +305,12 @@ def test_who_stops_early_leaves_nothing_behind(tmp_path: Path) -> None:
     spool.mkdir()
     files = [part(tmp_path, [row(b"%d" % number) for number in range(10_000)])]
     search = FileSearch(spool=spool)
-    stream = search.list_files("s", files)
+    stream = search.list_files(alone(files))
     next(stream)
     assert list(spool.iterdir())
     del stream
     assert not list(spool.iterdir())
-    assert len(list(search.diff(files, []))) == 10_000
+    assert len(list(search.diff(alone(files), alone([])))) == 10_000
     with pytest.raises(HomeDamaged):
-        list(search.list_files("s", [tmp_path / "nothing"]))
+        list(search.list_files(alone([tmp_path / "nothing"])))
     assert not list(spool.iterdir())

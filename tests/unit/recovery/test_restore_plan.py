@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from capstan.core.backup import Segment
 from capstan.format.layout import HEADER_BYTES
-from capstan.recovery.plan import FramePlace, merge_extents, plan_restore
+from capstan.recovery.plan import ChainPlan, FramePlace, merge_extents, plan_restore
 
 RECORD = 65_536
 
@@ -93,7 +93,7 @@ def test_one_small_file_costs_one_locate_and_one_frame() -> None:
     frames, segments = stream([[(4_000_000, 1_000_000)] * 50] * 3, [1, 1, 2])
     offset = frames[70].tar_offset + 100
     plan = plan_restore([(offset, offset + 1024)], frames, segments)
-    assert (plan.locates, plan.barcodes, plan.frames.count) == (1, ["C1"], 1)
+    assert (plan.locates, ChainPlan([plan]).barcodes, plan.frames.count) == (1, ["C1"], 1)
     assert plan.bytes_to_read <= 1_000_000 + 2 * RECORD
 
 
@@ -103,7 +103,7 @@ def test_a_whole_set_streams() -> None:
     plan = plan_restore([(0, frames[-1].tar_end)], frames, segments)
     assert [(visit.barcode, visit.locates) for visit in plan.visits] == [("C1", 1), ("C2", 1)]
     assert plan.bytes_to_read == 4 * 10_000_000 + 4 * HEADER_BYTES
-    assert plan.missing(["C2"]) == ["C1"]
+    assert ChainPlan([plan]).missing(["C2"]) == ["C1"]
 
 
 def test_neighbours_are_read_in_one_go_and_distant_files_are_not() -> None:

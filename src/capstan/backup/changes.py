@@ -1,0 +1,179 @@
+"""What of a source is new since a parent set: the scan and the parent's state, merged in their common order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from capstan.backup.source import BackupSource, Deletion, OpenedFile, ScanItem, SourceWarning
+from capstan.core.files import FileEntry, FileType, display_path, scan_key
+from capstan.errors import SourceError
+from capstan.fileindex.chain import ChainSet, Key, StateRow, state_rows
+
+# A time this close to the scan of the set that holds the file proves nothing: file systems tick in steps of up to two
+# seconds (FAT), and the file may have changed in the same tick, behind the read.
+_RACE_NS = 2_000_000_000
+
+_UNMOUNTED = "another file system is here than in the parent set: what is not in this one is kept, not deleted"
+_EMPTY = "nothing is in it, and much was in the parent set: all of it is kept, not deleted"
+
+
+class ChangedSource:
+    """Implements `backup.source.BackupSource`: another source without what the parent holds unchanged, and with the
+    deletions.
+
+    `parent` is the chain that the new set builds on, oldest first. Nothing is ever called deleted that could not be
+    looked at: below a directory that cannot be read, where another file system is (un)mounted, and in a root that is
+    suddenly empty, all stays as the parent has it. `kept`: such directories that an earlier process met before the
+    point where this one begins.
+    """
+
+    def __init__(self, source: BackupSource, parent: Sequence[ChainSet], *, kept: Sequence[bytes] = ()) -> None:
+        self._source = source
+        self._parent = parent
+        # Both are kept from scan to scan: one that begins in the middle must know what was met before it.
+        self._kept = set(kept)
+        self._stored_firsts: set[bytes] = set()
+
+    @property
+    def roots(self) -> Sequence[bytes]:
+        return self._source.roots
+
+    def scan(self, after: bytes | None = None) -> Iterator[ScanItem]:
+        start = None if after is None else scan_key(after)
+        self._kept = {path for path in self._kept if start is not None and scan_key(path) <= start}
+        merge = _Merge(self._source.roots, self._parent, start, self._kept, self._stored_firsts)
+        return merge.run(self._source.scan(after))
+
+    def open(self, entry: FileEntry) -> OpenedFile:
+        return self._source.open(entry)
+
+    def descriptor(self, entry: FileEntry) -> int:
+        return self._source.descriptor(entry)
+
+    def entry(self, path: bytes) -> FileEntry:
+        return self._source.entry(path)
+
+
+class _Merge:
+    """One scan. `kept` and `stored_firsts` are added to."""
+
+    def __init__(
+        self,
+        roots: Sequence[bytes],
+        parent: Sequence[ChainSet],
+        start: Key | None,
+        kept: set[bytes],
+        stored_firsts: set[bytes],
+    ) -> None:
+        self._roots = frozenset(_inside(root) for root in roots)
+        self._started_ns = [item.started_ns for item in parent]
+        self._kept = kept
+        self._stored_firsts = stored_firsts
+        self._last = start or (b"", b"")  # key of the last item
+        self._state = state_rows(parent)
+        self._old = next(self._state, None)
+        while start is not None and self._old is not None and self._old.key <= start:
+            self._old = next(self._state, None)
+
+    def run(self, scan: Iterator[ScanItem]) -> Iterator[ScanItem]:
+        """The items of `scan` that are to be stored, its warnings, and what is gone."""
+        for item in scan:
+            key = scan_key(item.path)
+            if key <= self._last:  # the names in a directory could not be listed: the one thing that is out of order
+                if not isinstance(item, SourceWarning):
+                    raise SourceError(path=display_path(item.path), reason="the source gives it out of order")
+                yield from self._gone_before((_inside(item.path), b""))
+                self._kept.add(item.path)
+                yield item
+                continue
+            yield from self._gone_before(key)
+            self._last = key
+            old = self._old if self._old is not None and self._old.key == key else None
+            if old is not None:
+                self._old = next(self._state, None)
+            if isinstance(item, FileEntry):
+                yield from self._compare(item, old)
+            elif isinstance(item, SourceWarning):
+                yield from self._warned(item, old)
+        yield from self._gone_before(None)
+
+    def _compare(self, entry: FileEntry, old: StateRow | None) -> Iterator[ScanItem]:
+        if old is not None and _elsewhere(entry, old.row.entry):
+            # The old row stays, so that the next set sees the same as this one.
+            self._kept.add(entry.path)
+            yield SourceWarning("unmounted", entry.path, _UNMOUNTED, old.row.entry)
+        elif old is None or self._differs(entry, old):
+            if entry.links > 1 and entry.type is FileType.REGULAR:
+                self._stored_firsts.add(entry.path)
+            yield entry
+
+    def _differs(self, entry: FileEntry, row: StateRow) -> bool:
+        old = row.row.entry
+        return (
+            row.again
+            or entry.mtime_ns != old.mtime_ns
+            or entry.ctime_ns != old.ctime_ns
+            or entry.inode != old.inode
+            or entry.size != old.size
+            or entry.type is not old.type
+            or entry.mode != old.mode
+            or entry.uid != old.uid
+            or entry.gid != old.gid
+            or entry.target != old.target
+            or max(old.mtime_ns, old.ctime_ns) >= self._started_ns[row.place] - _RACE_NS
+            # The names of one file go together: whoever restores this set alone finds all of them or none.
+            or (entry.type is FileType.HARDLINK and entry.target in self._stored_firsts)
+        )
+
+    def _warned(self, warning: SourceWarning, old: StateRow | None) -> Iterator[ScanItem]:
+        """Trouble with one name: what the parent has under it stays, but for what is another kind of thing now."""
+        if old is not None and warning.code == "socket":
+            yield Deletion(warning.path)
+        elif old is not None and old.row.entry.type is FileType.DIRECTORY:
+            self._kept.add(warning.path)
+            warning = replace(warning, entry=old.row.entry)
+        yield warning
+
+    def _gone_before(self, key: Key | None) -> Iterator[ScanItem]:
+        """The parent's entries before `key`, the next item's, that the scan did not meet."""
+        while self._old is not None and (key is None or self._old.key < key):
+            path, directory = self._old.row.entry.path, self._old.key[0]
+            if directory in self._roots and not self._is_kept(path) and self._is_empty(directory, key):
+                root = path.rpartition(b"/")[0]
+                self._kept.add(root)
+                yield SourceWarning("empty", root, _EMPTY)
+            if not self._is_kept(path):
+                yield Deletion(path)
+            self._old = next(self._state, None)
+
+    def _is_empty(self, directory: bytes, key: Key | None) -> bool:
+        """Whether the scan has met nothing in the directory (as in a key), whose turn it is, and will not."""
+        return not _lies_in(self._last[0], directory) and (key is None or not _lies_in(key[0], directory))
+
+    def _is_kept(self, path: bytes) -> bool:
+        if not self._kept:
+            return False
+        while path:
+            path = path.rpartition(b"/")[0]
+            if path in self._kept:
+                return True
+        return False
+
+
+def _elsewhere(entry: FileEntry, old: FileEntry) -> bool:
+    """Whether a directory lies in another file system than it did: something was mounted there, or is not any more.
+
+    A file system that is mounted again may have another device number, but its directories keep their inodes.
+    """
+    return entry.type is old.type is FileType.DIRECTORY and entry.device != old.device and entry.inode != old.inode
+
+
+def _inside(directory: bytes) -> bytes:
+    """The first part of the keys of what lies in `directory`."""
+    return directory.replace(b"/", b"\0")
+
+
+def _lies_in(directory: bytes, above: bytes) -> bool:
+    """Whether a directory is `above` or lies below it, both as in keys."""
+    return directory == above or directory.startswith(above + b"\0") or not above

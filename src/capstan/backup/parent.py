@@ -1,0 +1,81 @@
+"""Which set an incremental or differential backup builds on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from capstan.backup.request import BackupRequest
+from capstan.catalog.catalog import Catalog
+from capstan.catalog.chains import chain_of, index_chain
+from capstan.core.backup import BackupSet, SetState, SetType
+from capstan.core.files import display_path
+from capstan.errors import HomeDamaged, ParentMissing
+from capstan.fileindex.chain import ChainSet
+from capstan.fileindex.store import FileIndexStore
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """`backup_set` is the set to build on, `chain` that set with all that it builds on itself, oldest first."""
+
+    backup_set: BackupSet
+    chain: Sequence[ChainSet]
+
+
+async def find_parent(
+    catalog: Catalog, store: FileIndexStore, request: BackupRequest, host: str
+) -> tuple[Parent | None, str]:
+    """The newest whole set of the series that can be built on, by its number; a full one for a differential backup.
+
+    None, and why, when there is none: then a full backup has to be made.
+    """
+    why = f"series {request.name} has no complete {'full ' if request.type is SetType.DIFFERENTIAL else ''}set"
+    async with catalog.snapshot() as repositories:
+        candidates = await repositories.backups.list(name=request.name, states=[SetState.COMPLETE])
+        first = True
+        for candidate in reversed(candidates):
+            if request.type is SetType.DIFFERENTIAL and candidate.type is not SetType.FULL:
+                continue
+            try:
+                reason = _unlike(candidate, request, host)
+                if not reason:
+                    chain = await chain_of(repositories, candidate)
+                    indexes = await index_chain(repositories, store, chain)
+                    await asyncio.to_thread(_check, indexes)
+                    return Parent(candidate, indexes), ""
+            except (ParentMissing, HomeDamaged) as error:
+                reason = str(error)
+            if first:
+                why, first = f"set {candidate.id[:8]} cannot be built on: {reason}", False
+    return None, why
+
+
+async def chain_to(catalog: Catalog, store: FileIndexStore, parent_id: str) -> list[ChainSet]:
+    """The file indexes of a known parent and all that it builds on. ParentMissing, NotFound, HomeDamaged."""
+    async with catalog.snapshot() as repositories:
+        chain = await chain_of(repositories, await repositories.backups.get(parent_id))
+        return await index_chain(repositories, store, chain)
+
+
+def _unlike(candidate: BackupSet, request: BackupRequest, host: str) -> str:
+    """Why a set is not about the same as the request; empty when it is."""
+    if candidate.host != host:
+        return f"it was made on {candidate.host}"
+    if sorted(candidate.sources) != sorted(display_path(path) for path in request.sources):
+        return f"its sources were others: {' '.join(candidate.sources)}"
+    return ""
+
+
+def _check(chain: Sequence[ChainSet]) -> None:
+    """Look at each table's footer: a torn file is found here, before anything depends on it."""
+    for item in chain:
+        for part in item.parts:
+            try:
+                pq.read_metadata(part.files)
+            except (OSError, pa.ArrowException) as error:
+                raise HomeDamaged(path=part.files, reason=str(error).splitlines()[0]) from error
