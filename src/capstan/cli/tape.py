@@ -104,7 +104,8 @@ def erase(
 
     result = run_job(state(context), JobKind.ERASE, work, parameters={"barcode": barcode, "long": long})
     text = f"{barcode} is scratch"
-    for key, word in (("forgotten_sets", "forgotten"), ("partial_sets", "now partial")):
+    words = {"forgotten_sets": "forgotten", "partial_sets": "now partial", "broken_sets": "build on them"}
+    for key, word in words.items():
         if result[key]:
             text += f"; {word}: {', '.join(result[key])}"
     state(context).output.result(result, text)

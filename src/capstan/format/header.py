@@ -41,6 +41,7 @@ class Header:
     previous_index_block: int = -1
     previous_index_sha256: str = ""
     set: str | None = None
+    parent: str | None = None
     container: str | None = None
     codec: str | None = None
     encryption: str | None = None

@@ -40,7 +40,7 @@ Tape file 0 is this label. Then come SEGMENTs (your files) and INDEXes (lists of
 
     n=0
     while dd if=$TAPE bs=1M count=1 status=none > header && [ -s header ]; do
-        echo "== tape file $n"; grep -aE '^(kind|set|segment|codec|sequence|final|restore):' header
+        echo "== tape file $n"; grep -aE '^(kind|set|parent|segment|codec|sequence|final|restore):' header
         mt -f $TAPE fsf 1; n=$((n+1))
     done
 
@@ -58,9 +58,11 @@ Tape file 0 is this label. Then come SEGMENTs (your files) and INDEXes (lists of
    has files.parquet (tar_offset of each file) and manifest.json (tar_offset of each segment). A piece that begins
    inside a large file needs the segments before it.
 
-4. An incremental set: restore its parents first, oldest first; then, for each INDEX that has a member `deleted`:
+4. A set whose `parent:` is not `-` holds only what changed: restore its parents first, oldest first, into the same
+   directory. Then, before its own segments are unpacked there, for each of its INDEXes, in tape file N:
 
-    cd TARGET && xargs -0 rm -rf -- < deleted
+    mt -f $TAPE asf N; dd if=$TAPE bs=1M status=none | tail -c +4097 | zstd -dc | tar -xf - -O deleted > /tmp/deleted
+    xargs -0 rm -rf -- < /tmp/deleted
 
 No drive at hand, but the tape as plain files NNNN.segment (as `capstan tape extract` writes them)?  The same, with
 `tail -c +4097 NNNN.segment` instead of mt and dd.
@@ -86,7 +88,8 @@ INDEX（文件清单）。
 
 3. 恢复单个文件：在同一命令末尾加上文件路径（不带开头的斜杠）。
 
-4. 增量备份集：先按时间顺序恢复其上级备份集，再恢复本集，然后对含有 `deleted` 的每个 INDEX 执行第 4 步的命令。
+4. `parent:` 不是 `-` 的备份集只含变化部分：先按时间顺序把各级上级备份集恢复到同一目录；解开本集的 SEGMENT 之前，对本集
+   的每个 INDEX 执行上面第 4 步的命令（删除已不存在的文件）。
 
 没有磁带机、只有 `capstan tape extract` 写出的普通文件时，用 `tail -c +4097 NNNN.segment` 代替 mt 和 dd。
 """

@@ -343,6 +343,7 @@ class SetWriter:
             previous_index_block=self._tape.index_block,
             previous_index_sha256=self._tape.index_sha256,
             set=self._set.id,
+            parent=self._set.parent_id,
             container=self._set.container,
             codec=self._parameters.codec,
             encryption="none",

@@ -52,7 +52,8 @@ class TapeOperations:
     async def erase(self, barcode: str, context: JobReporter, *, long: bool) -> dict[str, Any]:
         """Make a cartridge scratch: a new label, and nothing behind it. `long` also overwrites the medium (hours).
 
-        Sets that were on it are PARTIAL afterwards, or forgotten when nothing else of them is left.
+        Sets that were on it are PARTIAL afterwards, or forgotten when nothing else of them is left. `broken_sets` are
+        those elsewhere that build on one of them, and restore no longer.
         """
         cartridge = await self._cartridge(barcode)
         async with self._manager.load_raw(cartridge.library, barcode, context) as lane:
@@ -152,7 +153,8 @@ class TapeOperations:
         partial, forgotten = [], []
         async with self._catalog.transaction() as catalog:
             if not cartridge.uuid:
-                return {"partial_sets": [], "forgotten_sets": []}
+                return {"partial_sets": [], "forgotten_sets": [], "broken_sets": []}
+            known = await catalog.backups.list()
             for backup_set in await catalog.backups.sets_on(cartridge.uuid):
                 commits = await catalog.backups.list_commits(set_id=backup_set.id)
                 if all(commit.cartridge == cartridge.uuid for commit in commits):
@@ -164,7 +166,12 @@ class TapeOperations:
                 await catalog.backups.save(backup_set)
                 partial.append(backup_set.id)
             await catalog.backups.remove_commits(cartridge.uuid)
-        return {"partial_sets": partial, "forgotten_sets": forgotten}
+        broken: list[str] = []
+        for backup_set in known:  # a parent has a lower number than its children
+            if backup_set.parent_id in {*partial, *forgotten, *broken}:
+                broken.append(backup_set.id)
+        broken = [set_id for set_id in broken if set_id not in forgotten]
+        return {"partial_sets": partial, "forgotten_sets": forgotten, "broken_sets": broken}
 
 
 def _erase_long(drive: TapeDrive) -> None:

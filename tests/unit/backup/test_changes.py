@@ -1,0 +1,202 @@
+"""What an incremental set stores and calls deleted, and what it must never call deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from capstan.backup.changes import ChangedSource
+from capstan.backup.source import Deletion, OpenedFile, ScanItem, SourceWarning
+from capstan.core.files import FileEntry, FileFlag, FileType, scan_key
+from capstan.errors import SourceError
+from capstan.fileindex.builder import FileIndexBuilder
+from capstan.fileindex.chain import ChainSet
+from capstan.fileindex.store import IndexPart
+
+SECOND = 1_000_000_000
+STARTED = 1_000 * SECOND
+
+
+def file(path: str, **facts: object) -> FileEntry:
+    entry = FileEntry(path.encode(), FileType.REGULAR, 0o644, 0, 0, 5, 7 * SECOND, 8 * SECOND, 1, 100)
+    return replace(entry, **facts)  # type: ignore[arg-type]
+
+
+def folder(path: str, **facts: object) -> FileEntry:
+    return file(path, type=FileType.DIRECTORY, size=0, **facts)
+
+
+class ListedSource:
+    """A source that gives what it was given."""
+
+    def __init__(self, items: Sequence[ScanItem], roots: Sequence[bytes]) -> None:
+        self.roots = roots
+        self._items = items
+
+    def scan(self, after: bytes | None = None) -> Iterator[ScanItem]:
+        return (item for item in self._items if after is None or scan_key(item.path) > scan_key(after))
+
+    def open(self, entry: FileEntry) -> OpenedFile:
+        raise AssertionError
+
+    def descriptor(self, entry: FileEntry) -> int:
+        raise AssertionError
+
+    def entry(self, path: bytes) -> FileEntry:
+        raise AssertionError
+
+
+TREE = [folder("r"), file("r/a"), folder("r/d"), file("r/z"), file("r/d/1"), file("r/d/2")]
+
+
+def parent(tmp_path: Path, entries: Sequence[FileEntry], flags: dict[str, int] | None = None) -> ChainSet:
+    path = tmp_path / "parent.parquet"
+    builder = FileIndexBuilder(path)
+    for number, entry in enumerate(sorted(entries, key=lambda entry: scan_key(entry.path))):
+        builder.add(entry, number * 1024, 1024, None, (flags or {}).get(entry.path.decode(), 0))
+    builder.finish()
+    return ChainSet("p", STARTED, (IndexPart(1, path, path, path),))
+
+
+def changes(
+    tmp_path: Path,
+    now: Sequence[ScanItem],
+    before: Sequence[FileEntry] = TREE,
+    *,
+    flags: dict[str, int] | None = None,
+    after: bytes | None = None,
+    kept: Sequence[bytes] = (),
+) -> list[str]:
+    """What is yielded: `+path` stored, `-path` deleted, `code:path` warned about."""
+    source = ChangedSource(ListedSource(now, [b"r"]), [parent(tmp_path, before, flags)], kept=kept)
+    return [told(item) for item in source.scan(after)]
+
+
+def told(item: ScanItem) -> str:
+    if isinstance(item, FileEntry):
+        return "+" + item.path.decode()
+    return ("-" if isinstance(item, Deletion) else item.code + ":") + item.path.decode()
+
+
+def without(*paths: str) -> list[FileEntry]:
+    return [entry for entry in TREE if entry.path.decode() not in paths]
+
+
+def test_nothing_changed_is_nothing_stored(tmp_path: Path) -> None:
+    """Neither files nor directories."""
+    assert changes(tmp_path, TREE) == []
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"size": 6},
+        {"mtime_ns": 9 * SECOND},
+        {"mtime_ns": 7 * SECOND + 1},
+        {"ctime_ns": 9 * SECOND},
+        {"inode": 101},
+        {"mode": 0o600},
+        {"uid": 1},
+        {"gid": 1},
+        {"type": FileType.FIFO, "size": 5},
+    ],
+)
+def test_whatever_changed_is_stored(tmp_path: Path, facts: dict[str, object]) -> None:
+    """Each of the things that are compared, alone (extended attributes change the ctime)."""
+    assert changes(tmp_path, [replace(e, **facts) if e.path == b"r/a" else e for e in TREE]) == ["+r/a"]  # type: ignore[arg-type]
+
+
+def test_another_device_number_is_no_change(tmp_path: Path) -> None:
+    """After a restart a file system may have another one."""
+    assert changes(tmp_path, [replace(entry, device=9) for entry in TREE]) == []
+
+
+def test_new_and_gone(tmp_path: Path) -> None:
+    """A directory that is gone takes its content along, path by path."""
+    now = [*without("r/d", "r/d/1", "r/d/2"), file("r/zz")]
+    assert changes(tmp_path, now) == ["-r/d", "+r/zz", "-r/d/1", "-r/d/2"]
+
+
+@pytest.mark.parametrize("flag", [FileFlag.CHANGED, FileFlag.DAMAGED, FileFlag.UNREADABLE])
+def test_a_mark_means_again(tmp_path: Path, flag: FileFlag) -> None:
+    """What changed while it was read, or failed, is stored again whatever its times."""
+    assert changes(tmp_path, TREE, flags={"r/z": flag}) == ["+r/z"]
+
+
+@pytest.mark.parametrize("late", [STARTED - 2 * SECOND, STARTED, STARTED + 5 * SECOND])
+def test_times_near_the_scan_prove_nothing(tmp_path: Path, late: int) -> None:
+    """Within two seconds before the parent's scan, or behind it; a moment earlier is old enough."""
+    racy = [replace(entry, mtime_ns=late) if entry.path == b"r/a" else entry for entry in TREE]
+    assert changes(tmp_path, racy, racy) == ["+r/a"]
+    settled = [replace(e, ctime_ns=STARTED - 2 * SECOND - 1) if e.path == b"r/a" else e for e in TREE]
+    assert changes(tmp_path, settled, settled) == []
+
+
+def test_a_directory_that_cannot_be_listed_keeps_its_content(tmp_path: Path) -> None:
+    """Nothing below it is called deleted; what is elsewhere is."""
+    now = [*without("r/a", "r/d/1", "r/d/2"), SourceWarning("unreadable", b"r/d")]
+    assert changes(tmp_path, now) == ["-r/a", "unreadable:r/d"]
+
+
+def test_a_directory_that_cannot_be_looked_at_keeps_its_content(tmp_path: Path) -> None:
+    """It goes into the index as unreadable, so that a scan that begins behind it knows."""
+    now = [folder("r"), file("r/a"), SourceWarning("unreadable", b"r/d"), file("r/z")]
+    assert changes(tmp_path, now) == ["unreadable:r/d"]
+    source = ChangedSource(ListedSource(now, [b"r"]), [parent(tmp_path, TREE)])
+    [warning] = source.scan()
+    assert isinstance(warning, SourceWarning)
+    assert warning.entry == folder("r/d")
+    assert changes(tmp_path, [file("r/z")], after=b"r/d", kept=[b"r/d"]) == []
+
+
+def test_what_vanished_under_the_scan_stays_until_the_next(tmp_path: Path) -> None:
+    """It may only have been renamed to where the scan had been already."""
+    now = [*TREE[:3], SourceWarning("vanished", b"r/z"), *TREE[4:]]
+    assert changes(tmp_path, now) == ["vanished:r/z"]
+
+
+def test_a_socket_takes_the_place_of_a_file(tmp_path: Path) -> None:
+    """It is not stored, but what was there is gone."""
+    now = [*TREE[:3], SourceWarning("socket", b"r/z"), *TREE[4:]]
+    assert changes(tmp_path, now) == ["-r/z", "socket:r/z"]
+
+
+def test_an_unmounted_file_system_keeps_its_content(tmp_path: Path) -> None:
+    """Its mount point is there with another device and inode. The next set sees the same, so its own row stays."""
+    before = [replace(e, device=2, inode=2) if e.path == b"r/d" else e for e in TREE]
+    now = without("r/d/1", "r/d/2")
+    assert changes(tmp_path, now, before) == ["unmounted:r/d"]
+    assert changes(tmp_path, [file("r/z")], before, after=b"r/d", kept=[b"r/d"]) == []
+
+
+def test_a_root_that_is_suddenly_empty_keeps_its_content(tmp_path: Path) -> None:
+    """Told once; the directory's own new time is stored."""
+    now = [folder("r", mtime_ns=9 * SECOND)]
+    assert changes(tmp_path, now) == ["+r", "empty:r"]
+    assert changes(tmp_path, [folder("r"), file("r/new")]) == ["-r/a", "-r/d", "+r/new", "-r/z", "-r/d/1", "-r/d/2"]
+
+
+def test_the_names_of_a_file_go_together(tmp_path: Path) -> None:
+    """If the first name is stored again, its further names are, so that they are one file in this set too."""
+    before = [folder("r"), file("r/a", links=2), file("r/b", links=2, type=FileType.HARDLINK, size=0, target=b"r/a")]
+    assert changes(tmp_path, before, before) == []
+    assert changes(tmp_path, before, before, flags={"r/a": FileFlag.CHANGED}) == ["+r/a", "+r/b"]
+
+
+def test_a_scan_that_begins_in_the_middle_is_the_rest(tmp_path: Path) -> None:
+    """For every point: what is yielded behind it is what the whole scan yields behind it."""
+    now = [folder("r"), file("r/a", size=6), file("r/n"), file("r/z"), folder("r/q"), file("r/q/1")]
+    now = sorted(now, key=lambda entry: scan_key(entry.path))
+    source = ChangedSource(ListedSource(now, [b"r"]), [parent(tmp_path, TREE)])
+    whole = list(source.scan())
+    for at, item in enumerate(whole):
+        assert list(source.scan(item.path)) == whole[at + 1 :]
+
+
+def test_a_source_out_of_order_is_refused(tmp_path: Path) -> None:
+    """Merging would silently go wrong."""
+    with pytest.raises(SourceError, match="out of order"):
+        changes(tmp_path, [folder("r"), file("r/z"), file("r/a")])
