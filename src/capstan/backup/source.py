@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from capstan.core.files import FileEntry
+
+Inode = tuple[int, int]  # device, inode
 
 
 @dataclass(frozen=True, slots=True)
 class SourceWarning:
-    """Trouble with one entry: the backup goes on. `code` is stable (`unreadable`, `vanished`, `changed`, `socket`,
-    `other-filesystem`, …). `stored`: something of it is on tape. `path` is a stored path."""
+    """Trouble with one entry: the backup goes on. `path` is a stored path.
+
+    `code` is stable: `vanished` is certainly not there any more; `unreadable` is there, as far as anybody knows (for a
+    directory: with everything that was ever in it); `changed`, `socket`.
+    """
 
     code: str
     path: bytes
@@ -28,17 +33,42 @@ class OpenedFile:
     entry: FileEntry
 
 
+class FirstName(NamedTuple):
+    """A file that is stored under `path` already and has more names: `left` of them (its links less those that are
+    stored). `ctime_ns` is that of the stored row."""
+
+    device: int
+    inode: int
+    ctime_ns: int
+    left: int
+    path: bytes
+
+
 class BackupSource(Protocol):
     """Yields entries in a stable order: the order of `core.files.scan_key`, depth first; a directory's own entry
     comes with its parent's entries. The same tree gives the same order every time."""
 
-    def scan(self, after: bytes | None = None) -> Iterator[FileEntry | SourceWarning]:
-        """Walk the source; memory is bounded by the largest directory, not by the tree.
+    def scan(
+        self, after: bytes | None = None, links: Iterable[FirstName] | None = None
+    ) -> Iterator[FileEntry | SourceWarning]:
+        """Walk the source; memory depends neither on the tree nor on its largest directory, but on the number of files
+        with further names.
 
-        `after`: start behind this stored path, without reading what lies before it (resume). Hard links: the first
-        name met is REGULAR, further ones are HARDLINK with `target` = the first name's stored path. The extended
-        attributes of REGULAR entries come with `open` or `descriptor`.
-        Raises SourceError only when a root as a whole cannot be read; all else is a warning.
+        The keys of all that is yielded are strictly ascending over all roots together: each path comes once, as an
+        entry or as a warning about it. One exception: that the names in a directory could not be read is told where
+        its content would stand, behind its own entry, and none of the content is yielded.
+        `after`: exactly what a whole scan yields behind the entry of this stored path (resume); what lies before is
+        not read. It need not be there any more.
+
+        Hard links: the first name met is REGULAR, further ones are HARDLINK with `target` = the first name's stored
+        path. `links`: the first names that lie before `after` and whose content is stored, from the set's file index;
+        they are read once, at the beginning. Without them a source knows those that its own earlier scans met up to
+        `after`, so that a new process stores the content again, which is a waste and never a loss. A file whose ctime
+        is not that of its first name is no link to it: it changed since, or has the inode number of one that is gone.
+        The extended attributes of REGULAR entries come with `open` or `descriptor`.
+
+        Raises SourceError only when a root as a whole cannot be read: before anything is yielded, unless the root was
+        lost later. All else about the source is a warning. StorageFailed when the scan has no room of its own.
         """
         ...
 
