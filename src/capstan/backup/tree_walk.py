@@ -129,12 +129,7 @@ class TreeWalk:
         """All names of an open directory, those of directories with `_MARK`: they are listed whole, or not at all."""
         names = SortedNames(self._rules.spool, self._rules.names_in_memory)
         with os.scandir(descriptor) as found:
-            names.extend(
-                item.name.encode(_ENCODING, _ERRORS) + _MARK
-                if item.is_dir(follow_symlinks=False)
-                else item.name.encode(_ENCODING, _ERRORS)
-                for item in found
-            )
+            names.extend(_marked_names(found))
         return names
 
     def _entries(self, path: bytes, here: _Directory, descriptor: int, names: Iterable[bytes]) -> Iterator[_Found]:
@@ -143,10 +138,14 @@ class TreeWalk:
         excluding = bool(excludes) and inside
         prefix = path + b"/" if path else b""
         entered_from, seen_to = self._bounds(path)
+        last = b""
         for name in names:
             directory = name[-1] == 0
             if directory:
                 name = name[:-1]
+            if name == last:
+                continue  # a directory that changes while it is listed may give a name twice
+            last = name
             old = name <= seen_to
             if old and (name < entered_from or (inside and not directory)):
                 continue
@@ -215,6 +214,18 @@ class TreeWalk:
         if here.is_needed:
             raise source_error(path, error) from None
         return warning_of(path, error)
+
+
+def _marked_names(found: Iterable[os.DirEntry[str]]) -> Iterator[bytes]:
+    """By descriptor the names come as text, whose bytes are those of the file system all the same."""
+    for item in found:
+        name = item.name.encode(_ENCODING, _ERRORS)
+        try:
+            if item.is_dir(follow_symlinks=False):
+                name += _MARK
+        except OSError:
+            pass  # its own turn will tell what is wrong with it
+        yield name
 
 
 def source_error(path: bytes, error: OSError) -> SourceError:
