@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from capstan.backup.engine import BackupEngine
-from capstan.backup.filesystem import FilesystemSource, Inode
+from capstan.backup.filesystem import FilesystemSource
 from capstan.backup.request import BackupRequest
+from capstan.backup.source import Inode
 from capstan.catalog.sql_catalog import SqlCatalog
 from capstan.clock import Clock, SystemClock
 from capstan.config.home import Home
@@ -198,6 +199,7 @@ def _wire(
             excludes=request.excludes,
             one_file_system=request.one_file_system,
             skip=_inodes(home, settings),
+            spool=home.spool,
         )
 
     def open_target(request: RestoreRequest) -> RecoveryTarget:

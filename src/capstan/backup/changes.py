@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from capstan.backup.source import BackupSource, Deletion, OpenedFile, ScanItem, SourceWarning
+from capstan.backup.source import BackupSource, Deletion, FirstName, OpenedFile, ScanItem, SourceWarning
 from capstan.core.files import FileEntry, FileType, display_path, scan_key
 from capstan.errors import SourceError
 from capstan.fileindex.chain import ChainSet, Key, StateRow, state_rows
@@ -39,11 +39,11 @@ class ChangedSource:
     def roots(self) -> Sequence[bytes]:
         return self._source.roots
 
-    def scan(self, after: bytes | None = None) -> Iterator[ScanItem]:
+    def scan(self, after: bytes | None = None, links: Iterable[FirstName] | None = None) -> Iterator[ScanItem]:
         start = None if after is None else scan_key(after)
         self._kept = {path for path in self._kept if start is not None and scan_key(path) <= start}
         merge = _Merge(self._source.roots, self._parent, start, self._kept, self._stored_firsts)
-        return merge.run(self._source.scan(after))
+        return merge.run(self._source.scan(after, links))
 
     def open(self, entry: FileEntry) -> OpenedFile:
         return self._source.open(entry)

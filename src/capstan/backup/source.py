@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from capstan.core.files import FileEntry
+
+Inode = tuple[int, int]  # device, inode
 
 
 @dataclass(frozen=True, slots=True)
 class SourceWarning:
-    """Trouble with one entry: the backup goes on. `code` is stable (`unreadable`, `vanished`, `changed`, `socket`,
-    `unmounted`, …). `path` is a stored path. `entry`: what an earlier set knew of it; it goes into the index as
-    unreadable."""
+    """Trouble with one entry: the backup goes on. `path` is a stored path.
+
+    `code` is stable: `vanished` is certainly not there any more; `unreadable` is there, as far as anybody knows (for a
+    directory: with everything that was ever in it); `changed`, `socket`, `unmounted`, `empty`. `entry`: what an earlier
+    set knew of it; it goes into the index as unreadable.
+    """
 
     code: str
     path: bytes
@@ -40,23 +45,45 @@ class OpenedFile:
     entry: FileEntry
 
 
+class FirstName(NamedTuple):
+    """A file that is stored under `path` already and has more names: `left` of them (its links less those that are
+    stored). `ctime_ns` is that of the stored row."""
+
+    device: int
+    inode: int
+    ctime_ns: int
+    left: int
+    path: bytes
+
+
 class BackupSource(Protocol):
     """Yields entries in a stable order: the order of `core.files.scan_key`, depth first; a directory's own entry
-    comes with its parent's entries. The same tree gives the same order every time. One warning alone is out of order:
-    that the names in a directory could not be listed; it comes when the turn of these names has come."""
+    comes with its parent's entries. The same tree gives the same order every time."""
 
     @property
     def roots(self) -> Sequence[bytes]:
-        """Stored paths of what was named to be backed up, none inside another."""
+        """Stored paths of what was named to be backed up."""
         ...
 
-    def scan(self, after: bytes | None = None) -> Iterator[ScanItem]:
-        """Walk the source; memory is bounded by the largest directory, not by the tree.
+    def scan(self, after: bytes | None = None, links: Iterable[FirstName] | None = None) -> Iterator[ScanItem]:
+        """Walk the source; memory depends neither on the tree nor on its largest directory, but on the number of files
+        with further names.
 
-        `after`: start behind this stored path, without reading what lies before it (resume). Hard links: the first
-        name met is REGULAR, further ones are HARDLINK with `target` = the first name's stored path. The extended
-        attributes of REGULAR entries come with `open` or `descriptor`.
-        Raises SourceError only when a root as a whole cannot be read; all else is a warning.
+        The keys of all that is yielded are strictly ascending over all roots together: each path comes once, as an
+        entry or as a warning about it. One exception: that the names in a directory could not be read is told where
+        its content would stand, behind its own entry, and none of the content is yielded.
+        `after`: exactly what a whole scan yields behind the entry of this stored path (resume); what lies before is
+        not read. It need not be there any more.
+
+        Hard links: the first name met is REGULAR, further ones are HARDLINK with `target` = the first name's stored
+        path. `links`: the first names that lie before `after` and whose content is stored, from the set's file index;
+        they are read once, at the beginning. Without them a source knows those that its own earlier scans met up to
+        `after`, so that a new process stores the content again, which is a waste and never a loss. A file whose ctime
+        is not that of its first name is no link to it: it changed since, or has the inode number of one that is gone.
+        The extended attributes of REGULAR entries come with `open` or `descriptor`.
+
+        Raises SourceError only when a root as a whole cannot be read: before anything is yielded, unless the root was
+        lost later. All else about the source is a warning. StorageFailed when the scan has no room of its own.
         """
         ...
 

@@ -6,11 +6,12 @@ Bind it by giving a fixture `tree` (a directory to fill) and a method `source(tr
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from capstan.backup.source import BackupSource
+from capstan.backup.source import BackupSource, FirstName
 from capstan.core.files import FileEntry, FileType, scan_key
 
 
@@ -44,10 +45,11 @@ class SourceContract:
         raise AssertionError("bind it")
 
     def test_the_order_is_that_of_the_scan_key(self, tree: Path) -> None:
-        """Each entry once, in the order in which sets are written; the same tree gives the same order."""
+        """Each entry once, with strictly ascending keys, those above the roots among them; the same tree gives the
+        same order."""
         fill(tree)
         paths = [entry.path for entry in entries(self.source(tree))]
-        assert paths == sorted(set(paths), key=scan_key)
+        assert all(scan_key(one) < scan_key(two) for one, two in pairwise(paths))
         top = os.fsencode(tree).lstrip(b"/")
         on_disk = {
             os.path.join(folder, name).lstrip(b"/")  # noqa: PTH118 (bytes)
@@ -73,6 +75,7 @@ class SourceContract:
         names = sorted((b"a/same", b"b/5"), key=lambda name: scan_key(found[name].path))
         assert [found[name].type for name in names] == [FileType.REGULAR, FileType.HARDLINK]
         assert found[names[1]].target == found[names[0]].path
+        assert [found[name].links for name in (*names, b"a/3")] == [2, 2, 1]
 
     def test_going_on_behind_any_path(self, tree: Path) -> None:
         """`after` gives exactly the rest, whichever entry it names."""
@@ -80,6 +83,20 @@ class SourceContract:
         whole = [entry.path for entry in entries(self.source(tree))]
         for number, path in enumerate(whole):
             assert [entry.path for entry in entries(self.source(tree), path)] == whole[number + 1 :]
+        gone = whole[-1] + b"/never/was"
+        assert entries(self.source(tree), gone) == []
+
+    def test_going_on_links_to_what_is_stored(self, tree: Path) -> None:
+        """`links` tells a new source the first names before `after`: a further name is a link to one whose ctime it
+        has, and a file of its own otherwise."""
+        fill(tree)
+        first, further = (entry for entry in entries(self.source(tree)) if entry.inode == (tree / "b/5").stat().st_ino)
+        known = FirstName(first.device, first.inode, first.ctime_ns, 1, first.path)
+        for links, target in (([known], first.path), ([known._replace(ctime_ns=0)], b""), ([], b"")):
+            rest = self.source(tree).scan(first.path, links)
+            assert [item.target for item in rest if item.path == further.path and isinstance(item, FileEntry)] == [
+                target
+            ]
 
     def test_an_open_file_is_the_one_that_was_scanned(self, tree: Path) -> None:
         """The entry comes from the descriptor; a link or another kind of file in its place is an OSError."""

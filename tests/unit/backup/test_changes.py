@@ -36,7 +36,7 @@ class ListedSource:
         self.roots = roots
         self._items = items
 
-    def scan(self, after: bytes | None = None) -> Iterator[ScanItem]:
+    def scan(self, after: bytes | None = None, links: object = None) -> Iterator[ScanItem]:
         return (item for item in self._items if after is None or scan_key(item.path) > scan_key(after))
 
     def open(self, entry: FileEntry) -> OpenedFile:

@@ -1,0 +1,80 @@
+"""What the kernel says about an inode, as an entry."""
+
+from __future__ import annotations
+
+import os
+import stat
+from functools import lru_cache
+
+from capstan.core.files import FileEntry, FileType
+
+if os.name == "posix":
+    import grp
+    import pwd
+
+_TYPES = {
+    stat.S_IFREG: FileType.REGULAR,
+    stat.S_IFDIR: FileType.DIRECTORY,
+    stat.S_IFLNK: FileType.SYMLINK,
+    stat.S_IFIFO: FileType.FIFO,
+    stat.S_IFCHR: FileType.CHARACTER,
+    stat.S_IFBLK: FileType.BLOCK,
+}
+
+
+def entry_of(path: bytes, found: os.stat_result) -> FileEntry | None:
+    """The entry of a stat result; None for what is never stored (sockets). Link text and attributes are not in it."""
+    mode = found.st_mode
+    kind = _TYPES.get(stat.S_IFMT(mode))
+    if kind is None:
+        return None
+    device = kind in (FileType.CHARACTER, FileType.BLOCK)
+    return FileEntry(
+        path,
+        kind,
+        stat.S_IMODE(mode),
+        found.st_uid,
+        found.st_gid,
+        found.st_size if kind is FileType.REGULAR else 0,
+        found.st_mtime_ns,
+        found.st_ctime_ns,
+        found.st_dev,
+        found.st_ino,
+        found.st_nlink,
+        _owner(found.st_uid),
+        _group(found.st_gid),
+        b"",
+        os.major(found.st_rdev) if device else 0,
+        os.minor(found.st_rdev) if device else 0,
+    )
+
+
+def read_xattrs(file: bytes | int) -> tuple[tuple[bytes, bytes], ...]:
+    """Extended attributes of a path or descriptor, ACLs and capabilities among them, sorted by name; () where there
+    are none. By descriptor it costs a third."""
+    if not hasattr(os, "listxattr"):
+        return ()
+    follow = isinstance(file, int)  # a descriptor is what it is
+    try:
+        names = os.listxattr(file, follow_symlinks=follow)
+        if not names:
+            return ()
+        return tuple(sorted((os.fsencode(name), os.getxattr(file, name, follow_symlinks=follow)) for name in names))
+    except OSError:
+        return ()
+
+
+@lru_cache(maxsize=4096)
+def _owner(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except (KeyError, NameError):
+        return ""
+
+
+@lru_cache(maxsize=4096)
+def _group(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except (KeyError, NameError):
+        return ""
