@@ -62,10 +62,19 @@ class FilesystemSource:
         }
         for root in self._named:
             _root_status(root)  # a root that cannot be read ends the scan before anything was stored
-        ancestors: set[bytes] = set()
-        for root in self._roots:
-            yield from self._parents(root, ancestors, start)
-            yield from self._root(root, start)
+        # Roots and what lies above them are one tree: a root's own entry stands among its neighbours, not its content.
+        above = _above(self._roots)
+        pending = [b""]
+        while pending:
+            directory = pending.pop()
+            if directory in self._roots:
+                yield from self._root(directory, start)
+                continue
+            inner = above.get(directory, [])
+            for path in inner:
+                if start is None or scan_key(path) > start:
+                    yield from self._own_entry(path)
+            pending.extend(reversed(inner))
 
     def open(self, entry: FileEntry) -> OpenedFile:
         descriptor = self.descriptor(entry)
@@ -97,22 +106,17 @@ class FilesystemSource:
         found.xattrs = _xattrs(full)
         return found
 
-    def _parents(self, root: bytes, seen: set[bytes], start: object) -> Iterator[FileEntry | SourceWarning]:
-        """The directories above a root, so that their modes and owners come back too."""
-        parts = root.split(b"/")
-        for depth in range(1, len(parts)):
-            path = b"/".join(parts[:depth])
-            if path in seen:
-                continue
-            seen.add(path)
-            if start is None or scan_key(path) > start:  # type: ignore[operator]
-                yield self.entry(path)
+    def _own_entry(self, path: bytes) -> Iterator[FileEntry | SourceWarning]:
+        """That of a root, or of a directory above one, so that its mode and owner come back too."""
+        if path in self._roots:
+            yield from self._describe(path, b"/" + path, _root_status(path))
+        else:
+            yield self.entry(path)
 
     def _root(self, root: bytes, start: tuple[bytes, bytes] | None) -> Iterator[FileEntry | SourceWarning]:
+        """What is in a root that is a directory."""
         full = b"/" + root
         found = _root_status(root)
-        if root and (start is None or scan_key(root) > start):
-            yield from self._describe(root, full, found)
         if not stat.S_ISDIR(found.st_mode):
             return
         try:
@@ -227,6 +231,16 @@ def _distinct(absolute: frozenset[bytes]) -> list[bytes]:
         if not any(other != root and (not other or root.startswith(other + b"/")) for other in absolute)
     ]
     return sorted(kept, key=scan_key)
+
+
+def _above(roots: Sequence[bytes]) -> dict[bytes, list[bytes]]:
+    """For each directory above a root, what in it is a root or leads to one, by name."""
+    found: dict[bytes, set[bytes]] = {}
+    for root in roots:
+        parts = root.split(b"/")
+        for depth in range(len(parts)):
+            found.setdefault(b"/".join(parts[:depth]), set()).add(b"/".join(parts[: depth + 1]))
+    return {directory: sorted(inner) for directory, inner in found.items()}
 
 
 def _all_before(path: bytes, start: tuple[bytes, bytes] | None) -> bool:
