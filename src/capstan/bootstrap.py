@@ -13,6 +13,7 @@ from pathlib import Path
 from capstan.backup.engine import BackupEngine
 from capstan.backup.filesystem import FilesystemSource, Inode
 from capstan.backup.request import BackupRequest
+from capstan.backup.source import KnownLinks
 from capstan.catalog.sql_catalog import SqlCatalog
 from capstan.clock import Clock, SystemClock
 from capstan.config.home import Home
@@ -192,12 +193,13 @@ def _wire(
         on_ahead=Adoption(catalog=catalog, ledger=ledger, spool=home.spool).take_in,
     )
 
-    def open_source(request: BackupRequest) -> FilesystemSource:
+    def open_source(request: BackupRequest, known_links: KnownLinks | None = None) -> FilesystemSource:
         return FilesystemSource(
             request.sources,
             excludes=request.excludes,
             one_file_system=request.one_file_system,
             skip=_inodes(home, settings),
+            known_links=known_links,
         )
 
     def open_target(request: RestoreRequest) -> RecoveryTarget:
@@ -217,6 +219,7 @@ def _wire(
             catalog=catalog,
             manager=manager,
             ledger=ledger,
+            store=store,
             clock=clock,
             spool=home.spool,
             host=host,

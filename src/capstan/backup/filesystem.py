@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 
 from capstan.backup.exclude import ExcludeRules
-from capstan.backup.source import OpenedFile, SourceWarning
+from capstan.backup.source import KnownLinks, OpenedFile, SourceWarning
 from capstan.core.files import FileEntry, FileType, scan_key
 from capstan.errors import SourceError
 
@@ -37,6 +37,8 @@ class FilesystemSource:
 
     `skip`: (device, inode) of directories to leave out whatever the patterns say (the home, whose database and virtual
     cartridges change while they would be read). `one_file_system`: a mount point is stored as an empty directory.
+    `known_links`: what an earlier process has stored of files with several names; it must go with the path that `scan`
+    starts behind.
     """
 
     def __init__(
@@ -46,13 +48,15 @@ class FilesystemSource:
         excludes: Sequence[str] = (),
         one_file_system: bool = False,
         skip: Collection[Inode] = (),
+        known_links: KnownLinks | None = None,
     ) -> None:
         self._named = _absolute(roots)
         self._roots = _distinct(self._named)
         self._rules = ExcludeRules(excludes)
         self._one_file_system = one_file_system
         self._skip = frozenset(skip)
-        self._links: dict[Inode, tuple[bytes, int]] = {}  # first name, and how many names are still to come
+        # First name, and how many names are still to come.
+        self._links: dict[Inode, tuple[bytes, int]] = dict(known_links or {})
 
     def scan(self, after: bytes | None = None) -> Iterator[FileEntry | SourceWarning]:
         start = None if after is None else scan_key(after)

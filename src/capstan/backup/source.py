@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from capstan.core.files import FileEntry
+
+# Files of several names whose first name is in the set already: (device, inode) to that name's stored path, and how
+# many further names are still to come.
+KnownLinks = Mapping[tuple[int, int], tuple[bytes, int]]
 
 
 @dataclass(frozen=True, slots=True)

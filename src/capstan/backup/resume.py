@@ -1,0 +1,168 @@
+"""Where a set that was begun goes on: derived from its commit points and the rows of its file index.
+
+Nothing is kept for it besides what the tape holds too. So a failed cartridge, a lost answer, a killed process and a
+cancelled job are one case: what lies before the last commit point counts, and everything else is made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow.dataset as ds
+
+from capstan.backup.source import KnownLinks
+from capstan.core.backup import BackupSet, Commit
+from capstan.core.files import FileEntry, FileFlag, FileType, Row, scan_key
+from capstan.errors import Refused
+from capstan.fileindex.reading import read_rows, read_rows_backwards
+from capstan.fileindex.store import FileIndexStore, IndexPart
+from capstan.format.frames import OpenMember, ResumePoint, Totals
+from capstan.format.manifest import CommitLink
+from capstan.format.tar import padded
+from capstan.format.writer import SetChain
+
+# What the file system has under a stored path now. Raises OSError.
+Describe = Callable[[bytes], FileEntry]
+
+_LINKED = (ds.field("links") > 1) & (ds.field("type") != FileType.DIRECTORY.value)
+_NOT_STORED = FileFlag.DAMAGED | FileFlag.UNREADABLE
+_PIECE = 1 << 20  # bytes of a list of deleted paths that are read at once
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """How far a set is committed, and all that going on there takes. `final`: it is whole."""
+
+    chain: SetChain = field(default_factory=SetChain)
+    resume: ResumePoint = field(default_factory=ResumePoint)
+    links: KnownLinks = field(default_factory=dict)
+    final: bool = False
+
+
+def read_committed(
+    backup_set: BackupSet, commits: Sequence[Commit], store: FileIndexStore, describe: Describe
+) -> Committed:
+    """Derive the state at the last of `commits`, which are all that the catalog knows of the set, in order.
+
+    Memory is bounded by the files whose further names are still to come, as it is for the source itself. Refused when a
+    commit point in the middle is gone; HomeDamaged when the file index is.
+    """
+    if not commits:
+        return Committed()
+    if [commit.sequence for commit in commits] != list(range(1, len(commits) + 1)):
+        reason = f"set {backup_set.id} cannot go on: not all of its commit points are in the catalog"
+        raise Refused(reason=reason, hint="run `capstan rebuild` if their cartridges are there; else a new backup")
+    parts = store.parts(backup_set.id, [commit.sequence for commit in commits])
+    last = commits[-1]
+    return Committed(
+        chain=_chain(commits),
+        resume=ResumePoint(
+            tar_offset=last.tar_end,
+            after=_last_handled(parts),
+            open_member=_open_member(parts[-1]),
+            totals=Totals(last.files, last.bytes, backup_set.warning_count),
+        ),
+        links=known_links(parts, describe),
+        final=last.final,
+    )
+
+
+def known_links(parts: Sequence[IndexPart], describe: Describe) -> KnownLinks:
+    """The files in `parts` with names still to come, each under the first name that has its content.
+
+    A first name that is another file by now is left out, or one that was written to: an inode is used again when its
+    file is gone, and a link to it would restore the wrong content. The next name then carries the content.
+    """
+    found: dict[tuple[int, int], tuple[FileEntry, int]] = {}
+    for part in parts:
+        for row in read_rows(part.files, _LINKED):
+            entry = row.entry
+            key = (entry.device, entry.inode)
+            if row.flags & _NOT_STORED:
+                continue
+            if entry.type is not FileType.HARDLINK:
+                found[key] = entry, entry.links - 1
+            elif key in found:
+                first, left = found.pop(key)
+                if left > 1:
+                    found[key] = first, left - 1
+    return {key: (first.path, left) for key, (first, left) in found.items() if _is_still(first, describe)}
+
+
+def _is_still(first: FileEntry, describe: Describe) -> bool:
+    try:
+        now = describe(first.path)
+    except OSError:
+        return False
+    # Not the time of change: a further name, given or taken, moves it.
+    return (now.device, now.inode, now.size, now.mtime_ns) == (
+        first.device,
+        first.inode,
+        first.size,
+        first.mtime_ns,
+    )
+
+
+def _chain(commits: Sequence[Commit]) -> SetChain:
+    segments = [segment for commit in commits for segment in commit.segments]
+    last = commits[-1]
+    return SetChain(
+        sequence=last.sequence,
+        next_segment=max((segment.number + 1 for segment in segments), default=0),
+        tar_end=last.tar_end,
+        stored_bytes=sum(segment.payload_bytes for segment in segments),
+        previous_sha256=last.header_sha256,
+        commits=tuple(
+            CommitLink(item.sequence, item.cartridge, item.barcode, item.tape_file, item.block, item.header_sha256)
+            for item in commits
+        ),
+    )
+
+
+def _last_handled(parts: Sequence[IndexPart]) -> bytes | None:
+    """The last path, in scan order, that the parts speak of; None if they speak of none.
+
+    A directory that could not be listed has its row where its entries would stand, far behind its own name's place.
+    """
+    for part in reversed(parts):
+        ordered = (
+            row.entry.path
+            for row in read_rows_backwards(part.files)
+            if not (row.flags & FileFlag.UNREADABLE and row.entry.type is FileType.DIRECTORY)
+        )
+        paths = [path for path in (next(ordered, None), _last_deleted(part.deleted)) if path is not None]
+        if paths:
+            return max(paths, key=scan_key)
+    return None
+
+
+def _last_deleted(listing: Path | None) -> bytes | None:
+    """The greatest of the paths in a list of what was deleted, each ended by a NUL."""
+    greatest: bytes | None = None
+    if listing is None:
+        return None
+    with listing.open("rb") as file:
+        rest = b""
+        while piece := file.read(_PIECE):
+            *paths, rest = (rest + piece).split(b"\0")
+            greatest = max(paths if greatest is None else [greatest, *paths], key=scan_key, default=None)
+    return greatest
+
+
+def _open_member(part: IndexPart) -> OpenMember | None:
+    """The member that goes on behind the part's commit point: the writer puts its provisional row last."""
+    row = next(read_rows_backwards(part.files), None)
+    if row is None or not row.flags & FileFlag.CONTINUES:
+        return None
+    row = row._replace(flags=int(row.flags & ~FileFlag.CONTINUES))
+    if row.flags & FileFlag.SPARSE:
+        row = _given_up(row)
+    return OpenMember(row, header_bytes=row.tar_bytes - padded(row.entry.size))
+
+
+def _given_up(row: Row) -> Row:
+    """The row of a sparse member, whose extents the index does not have: it counts as damaged, so its rest is zeros and
+    the file is stored again behind it. What takes it up instead belongs here."""
+    return row._replace(flags=int(row.flags | FileFlag.DAMAGED))
