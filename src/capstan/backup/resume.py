@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from capstan.backup.source import KnownLinks
@@ -27,17 +28,26 @@ from capstan.format.writer import SetChain
 Describe = Callable[[bytes], FileEntry]
 
 _LINKED = (ds.field("links") > 1) & (ds.field("type") != FileType.DIRECTORY.value)
+_UNLISTED = (
+    (ds.field("flags") >= int(FileFlag.UNREADABLE))  # lets statistics skip whole row groups
+    & (pc.bit_wise_and(ds.field("flags"), int(FileFlag.UNREADABLE)) != 0)
+    & (ds.field("type") == FileType.DIRECTORY.value)
+)
 _NOT_STORED = FileFlag.DAMAGED | FileFlag.UNREADABLE
 _PIECE = 1 << 20  # bytes of a list of deleted paths that are read at once
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """How far a set is committed, and all that going on there takes. `final`: it is whole."""
+    """How far a set is committed, and all that going on there takes. `final`: it is whole.
+
+    `unlisted`: directories that could not be looked into so far: what was in them before must not be taken for deleted.
+    """
 
     chain: SetChain = field(default_factory=SetChain)
     resume: ResumePoint = field(default_factory=ResumePoint)
     links: KnownLinks = field(default_factory=dict)
+    unlisted: tuple[bytes, ...] = ()
     final: bool = False
 
 
@@ -65,6 +75,7 @@ def read_committed(
             totals=Totals(last.files, last.bytes, backup_set.warning_count),
         ),
         links=known_links(parts, describe),
+        unlisted=tuple(row.entry.path for part in parts for row in read_rows(part.files, _UNLISTED)),
         final=last.final,
     )
 

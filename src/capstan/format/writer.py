@@ -111,7 +111,7 @@ class SetWriter:
     @property
     def uncommitted(self) -> bool:
         """Whether a frame was written since the last commit point."""
-        return self._interval_bytes > 0
+        return self._interval_bytes > 0 or self._rows > 0
 
     @property
     def commit_due(self) -> bool:

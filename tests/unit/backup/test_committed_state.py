@@ -49,7 +49,8 @@ def test_the_last_path_in_scan_order_counts(tmp_path: Path) -> None:
     looked at as well; a part that says nothing of paths leaves it to the one before."""
     unlisted = row(entry(b"s/a", DIRECTORY), flags=FileFlag.UNREADABLE)
     frames = [frame([row(entry(b"s/a", DIRECTORY)), row(entry(b"s/b"))]), frame([unlisted])]
-    assert committed(tmp_path, frames, [0, 1], nothing_there).resume.after == b"s/b"
+    state = committed(tmp_path, frames, [0, 1], nothing_there)
+    assert (state.resume.after, state.unlisted) == (b"s/b", (b"s/a",))
     frames = [frame([row(entry(b"s/a/x"))], deleted=(b"s/a/w", b"s/a/z", b"s/a/y"))]
     assert committed(tmp_path, frames, [0], nothing_there).resume.after == b"s/a/z"
     frames = [frame([row(entry(b"s/b")), row(entry(b"s/a/c"), flags=FileFlag.UNREADABLE)], deleted=(b"s/c",))]
