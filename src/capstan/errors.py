@@ -405,4 +405,4 @@ class JobCancelled(CapstanError):
     code = "cancelled"
     exit_code = 130
     message = "job {job} was cancelled"
-    hint = "what was committed to tape stays, and a set that is not whole is marked incomplete"
+    hint = "what was committed to tape stays; a backup goes on from there with `capstan job resume {job}`"

@@ -41,6 +41,9 @@ class ProcessLock:
                 owner = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() if _POSIX else ""
                 os.close(descriptor)
                 raise InUse(what=self._what, pid=owner or "unknown") from None
+            if not _is_at(self._path, descriptor):  # its last owner removed the file while we opened it
+                os.close(descriptor)
+                raise InUse(what=self._what, pid="unknown")
             os.ftruncate(descriptor, 0)
             os.lseek(descriptor, 0, os.SEEK_SET)
             os.write(descriptor, f"{os.getpid()}\n".encode())
@@ -76,6 +79,14 @@ def is_locked(path: Path) -> bool:
         return True
     probe.release()
     return False
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether the open file is the one that has this name: a lock on another one would keep nobody out."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 _POSIX = sys.platform != "win32"

@@ -9,6 +9,7 @@ import pytest
 from capstan.backup.filesystem import FilesystemSource
 from capstan.backup.source import BackupSource
 from capstan.core.backup import Conflicts
+from capstan.core.files import scan_key
 from capstan.errors import SourceError
 from capstan.recovery.filesystem import FilesystemTarget
 from capstan.recovery.target import RecoveryTarget
@@ -78,3 +79,15 @@ def test_roots(tmp_path: Path) -> None:
     assert all(entry.type.value == "dir" for entry in single[:-1])
     with pytest.raises(SourceError, match="nowhere"):
         next(iter(FilesystemSource([bytes(tmp_path), bytes(tmp_path / "nowhere")]).scan()))
+
+
+def test_several_roots_are_one_scan(tmp_path: Path) -> None:
+    """Whatever lies beside and above them, all of it comes in scan order, and `after` gives exactly the rest."""
+    fill(tmp_path)
+    roots = [bytes(tmp_path / name) for name in ("b/x", "b/5", "a", "c/.hidden", "link", "empty")]
+    whole = [entry.path for entry in entries(FilesystemSource(roots))]
+    assert whole == sorted(set(whole), key=scan_key)
+    assert {bytes(tmp_path / name)[1:] for name in ("b/x/1", "b/5", "a/3", "c/.hidden/6", "link", "c")} <= set(whole)
+    assert bytes(tmp_path / "b/y")[1:] not in whole
+    for number, path in enumerate(whole):
+        assert [entry.path for entry in entries(FilesystemSource(roots), path)] == whole[number + 1 :]

@@ -1,6 +1,8 @@
 """Runs one backup and dies by SIGKILL at a chosen moment.
 
-usage: killer.py HOME SOURCE NAME MOMENT N     (MOMENT: `written`, `entered`, `labelled`, `event`; N from 1)
+usage: killer.py HOME SOURCE NAME MOMENT N [JOB]
+
+MOMENT: `written`, `entered`, `labelled`, `event`; N from 1; with JOB it resumes that one.
 
 written  the n-th commit point is on the medium, and the catalog was not told
 entered  the catalog knows the n-th commit point
@@ -27,7 +29,7 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-async def main(home: Path, source: Path, name: str, moment: str, number: int) -> None:
+async def main(home: Path, source: Path, name: str, moment: str, number: int, job_id: str = "") -> None:
     seen = 0
 
     def hear(event: Event) -> None:
@@ -43,7 +45,16 @@ async def main(home: Path, source: Path, name: str, moment: str, number: int) ->
             sources=(os.fsencode(source),), name=name, library="lib", parameters=capstan.parameters("none")
         )
         await capstan.tidy()
-        await capstan.jobs.run(JobKind.BACKUP, lambda job: capstan.backup.run(request, job), name=name, library="lib")
+        if job_id:
+            await capstan.jobs.resume(job_id, lambda job: capstan.backup.resume(request, job))
+            return
+        await capstan.jobs.run(
+            JobKind.BACKUP,
+            lambda job: capstan.backup.run(request, job),
+            name=name,
+            library="lib",
+            parameters=request.as_parameters(),
+        )
 
 
 def watch_ledger(capstan: Capstan, moment: str, number: int) -> None:
@@ -80,4 +91,4 @@ def watch_labels(moment: str, number: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4], int(sys.argv[5])))
+    asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4], int(sys.argv[5]), *sys.argv[6:]))

@@ -25,15 +25,22 @@ class ChangedSource:
     `parent` is the chain that the new set builds on, oldest first. Nothing is ever called deleted that could not be
     looked at: below a directory that cannot be read, where another file system is (un)mounted, and in a root that is
     suddenly empty, all stays as the parent has it. `kept`: such directories that an earlier process met before the
-    point where this one begins.
+    point where this one begins; `stored_firsts`: names of files with further names that it has stored.
     """
 
-    def __init__(self, source: BackupSource, parent: Sequence[ChainSet], *, kept: Sequence[bytes] = ()) -> None:
+    def __init__(
+        self,
+        source: BackupSource,
+        parent: Sequence[ChainSet],
+        *,
+        kept: Iterable[bytes] = (),
+        stored_firsts: Iterable[bytes] = (),
+    ) -> None:
         self._source = source
         self._parent = parent
         # Both are kept from scan to scan: one that begins in the middle must know what was met before it.
         self._kept = set(kept)
-        self._stored_firsts: set[bytes] = set()
+        self._stored_firsts = set(stored_firsts)
 
     @property
     def roots(self) -> Sequence[bytes]:

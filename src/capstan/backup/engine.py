@@ -1,54 +1,47 @@
 """Runs one backup: from a request to a set that is whole on tape and known to the catalog.
 
-The engine decides; it never touches a drive. What it keeps between two cartridges, and falls back to when a cartridge
-fails, is one value: the last commit point (`_Committed`). Going back is starting the pipeline there again.
+The engine decides; it never touches a drive. There is one way of going back, whatever happened: `backup.resume` derives
+from catalog and file index how far the set is committed, and the pipeline starts there. A job that is resumed begins
+with it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from capstan.backup.changes import ChangedSource
 from capstan.backup.estimate import SizeEstimate
-from capstan.backup.parent import Parent, find_parent
-from capstan.backup.pipeline import FramePipeline, PackCounters
+from capstan.backup.parent import find_parent
+from capstan.backup.pipeline import FramePipeline
+from capstan.backup.progress import BackupProgress
 from capstan.backup.request import BackupRequest
-from capstan.backup.session import Boundary, StoredBytes, write_until_boundary
-from capstan.backup.source import BackupSource, SourceWarning
+from capstan.backup.resume import Committed, read_committed
+from capstan.backup.session import Boundary, write_until_boundary
+from capstan.backup.source import BackupSource
 from capstan.catalog.catalog import Catalog
+from capstan.catalog.chains import chain_of, index_chain
 from capstan.clock import Clock
 from capstan.core.backup import BackupSet, SetState, SetType
 from capstan.core.files import display_path
 from capstan.core.ids import new_uuid
 from capstan.core.job import BackupPhase
 from capstan.core.media import CartridgeState
-from capstan.errors import CapstanError, CartridgeTooSmall, DeviceError, JobCancelled, Remedy, TransportError
+from capstan.errors import CapstanError, CartridgeTooSmall, DeviceError, JobCancelled, Refused, Remedy, TransportError
+from capstan.fileindex.chain import ChainSet
 from capstan.fileindex.store import FileIndexStore
-from capstan.format.frames import ResumePoint
 from capstan.format.writer import CommitWritten, SetChain, SetWriter, TapeEnd
 from capstan.jobs.runner import JobContext
 from capstan.media.ledger import Ledger
 from capstan.media.manager import MountedCartridge, Purpose, TapeManager
 
 _FRUITLESS = 3  # mounts in a row that may fail without one commit point between them
-_LONG = 5.0  # seconds after which a backup is worth an estimate
-_TICK = 0.5  # seconds between two looks at the counters
+
 
 SourceFactory = Callable[[BackupRequest], BackupSource]
-
-
-@dataclass(slots=True)
-class _Committed:
-    """The last commit point of the set in hand."""
-
-    chain: SetChain = field(default_factory=SetChain)
-    resume: ResumePoint = field(default_factory=ResumePoint)
 
 
 class BackupEngine:
@@ -60,23 +53,23 @@ class BackupEngine:
         catalog: Catalog,
         manager: TapeManager,
         ledger: Ledger,
+        store: FileIndexStore,
         clock: Clock,
         spool: Path,
-        store: FileIndexStore,
         host: str,
         workers: int,
         chain_limit: int,
         open_source: SourceFactory,
     ) -> None:
         self._catalog = catalog
-        self._store = store
-        self._chain_limit = chain_limit
         self._manager = manager
         self._ledger = ledger
+        self._store = store
         self._clock = clock
         self._spool = spool
         self._host = host
         self._workers = workers
+        self._chain_limit = chain_limit
         self._open_source = open_source
 
     async def run(self, request: BackupRequest, context: JobContext) -> dict[str, Any]:
@@ -84,16 +77,38 @@ class BackupEngine:
 
         On an error or a cancel the set stays as INCOMPLETE with what was committed, and the error goes on up.
         """
-        began = self._clock.monotonic()
         await context.phase(BackupPhase.CREATE)
-        source = self._open_source(request)
-        parent = await self._find_parent(request, context)
-        if parent is not None:
-            source = ChangedSource(source, parent.chain)
-        backup_set = await self._create_set(request, context, parent)
-        await context.phase(BackupPhase.ACCEPT, set_id=backup_set.id)
-        work = _Work(self, request, context, source, backup_set)
+        self._open_source(request)  # what cannot even be asked for makes no set
+        return await self._back_up(request, context, await self._create_set(request, context))
+
+    async def resume(self, request: BackupRequest, context: JobContext) -> dict[str, Any]:
+        """Go on with the set of a job that ended early, behind its last commit point; the result is as of `run`.
+
+        A set without a commit point starts over; a job that had no set yet gets one. A set that is whole already, its
+        job having died before it could say so, is only said to be. On failure the set is as `run` leaves it.
+        """
+        await context.phase(BackupPhase.CREATE)
+        await self._manager.open(request.library)
+        if not context.job.set_id:
+            return await self._back_up(request, context, await self._create_set(request, context))
+        backup_set = await self._take_up_set(context)
+        whole = backup_set.state is SetState.COMPLETE
+        await context.tell(
+            "backup.resumed",
+            set_id=backup_set.id,
+            files=backup_set.files,
+            stored_bytes=backup_set.stored_bytes,
+            whole=whole,
+        )
+        if whole:
+            return _result(backup_set, 0.0)
+        return await self._back_up(request, context, backup_set)
+
+    async def _back_up(self, request: BackupRequest, context: JobContext, backup_set: BackupSet) -> dict[str, Any]:
+        began = self._clock.monotonic()
+        work = _Work(self, request, context, backup_set)
         try:
+            await context.phase(BackupPhase.ACCEPT, set_id=backup_set.id)
             await work.run()
         except BaseException:
             await self._close_set(backup_set.id)
@@ -102,41 +117,29 @@ class BackupEngine:
             await work.close()
         async with self._catalog.snapshot() as catalog:
             finished = await catalog.backups.get(backup_set.id)
-        return {
-            "set_id": finished.id,
-            "name": finished.name,
-            "type": finished.type.value,
-            "parent_id": finished.parent_id,
-            "state": finished.state.value,
-            "files": finished.files,
-            "bytes": finished.bytes,
-            "stored_bytes": finished.stored_bytes,
-            "cartridges": finished.cartridges,
-            "warnings": finished.warning_count,
-            "seconds": round(self._clock.monotonic() - began, 3),
-        }
+        return _result(finished, self._clock.monotonic() - began)
 
-    async def _find_parent(self, request: BackupRequest, context: JobContext) -> Parent | None:
+    async def _find_parent(self, request: BackupRequest, context: JobContext) -> BackupSet | None:
         """What an incremental or differential set builds on; None for a full one, also where it must become one."""
         if request.type is SetType.FULL:
             return None
-        parent, why = await find_parent(self._catalog, self._store, request, self._host)
+        parent, length, why = await find_parent(self._catalog, self._store, request, self._host)
         if parent is None:
             await context.warning("no-parent", detail=f"a full backup is made: {why}")
-        elif len(parent.chain) >= self._chain_limit:
-            length = len(parent.chain) + 1
+        elif length > self._chain_limit:
             detail = f"a restore needs {length} sets now: make a full backup (`capstan backup --type full`)"
             await context.warning("long-chain", detail=detail)
         return parent
 
-    async def _create_set(self, request: BackupRequest, context: JobContext, parent: Parent | None) -> BackupSet:
+    async def _create_set(self, request: BackupRequest, context: JobContext) -> BackupSet:
+        parent = await self._find_parent(request, context)
         async with self._catalog.transaction() as catalog:
             backup_set = BackupSet(
                 id=new_uuid(),
                 number=await catalog.backups.next_number(),
                 name=request.name,
                 type=request.type if parent else SetType.FULL,
-                parent_id=parent.backup_set.id if parent else "",
+                parent_id=parent.id if parent else "",
                 state=SetState.WRITING,
                 created_at=self._clock.now(),
                 sources=[display_path(path) for path in request.sources],
@@ -148,6 +151,34 @@ class BackupEngine:
             await catalog.backups.add(backup_set)
         await context.set_created(backup_set.id)
         return backup_set
+
+    async def _take_up_set(self, context: JobContext) -> BackupSet:
+        """The set of the job, as being written again if it is not whole. Refused when it cannot go on."""
+        job = context.job
+        async with self._catalog.transaction() as catalog:
+            backup_set = await catalog.backups.find(job.set_id)
+            if backup_set is None:
+                reason = f"set {job.set_id} of job {job.id} is no longer in the catalog"
+                raise Refused(reason=reason, hint="its cartridges were erased; run the backup again")
+            if backup_set.state is SetState.PARTIAL:
+                reason = f"set {job.set_id} of job {job.id} lacks cartridges: {', '.join(backup_set.missing)}"
+                raise Refused(reason=reason, hint="what is left of it restores; run the backup again")
+            if backup_set.state is not SetState.COMPLETE:
+                backup_set.state, backup_set.job_id = SetState.WRITING, job.id
+                await catalog.backups.save(backup_set)
+        return backup_set
+
+    async def read_committed(self, set_id: str) -> tuple[Committed, list[ChainSet]]:
+        """How far a set is committed, by catalog and file index, and the chain that it builds on.
+
+        Errors as of `backup.resume.read_committed` and `catalog.chains`.
+        """
+        async with self._catalog.snapshot() as catalog:
+            backup_set = await catalog.backups.get(set_id)
+            commits = await catalog.backups.list_commits(set_id=set_id)
+            chain = (await chain_of(catalog, backup_set))[:-1]
+            parent = await index_chain(catalog, self._store, chain)
+        return await asyncio.to_thread(read_committed, backup_set, commits, self._store, parent), parent
 
     async def _close_set(self, set_id: str) -> None:
         """A set that ended early is INCOMPLETE from now on; what it committed restores."""
@@ -163,63 +194,50 @@ class _Work:
     """The moving parts of one run."""
 
     def __init__(
-        self,
-        engine: BackupEngine,
-        request: BackupRequest,
-        context: JobContext,
-        source: BackupSource,
-        backup_set: BackupSet,
+        self, engine: BackupEngine, request: BackupRequest, context: JobContext, backup_set: BackupSet
     ) -> None:
         self._engine = engine
         self._request = request
         self._context = context
-        self._source = source
         self._set = backup_set
-        self._committed = _Committed()
-        self._counters = PackCounters()
-        self._stored = StoredBytes()
-        self._warnings: SimpleQueue[SourceWarning] = SimpleQueue()
-        self._pipeline = self._new_pipeline()
-        self._previous: BackupSet | None = None
-        self._estimate = SizeEstimate(engine._open_source(request))
-        self._mounted: MountedCartridge | None = None
-        self._attempted: CommitWritten | None = None
-        self._ticker: asyncio.Task[None] | None = None
+        self._chain = SetChain()
+        self._progress = BackupProgress(context, engine._clock, SizeEstimate(engine._open_source(request)))
+        self._pipeline = self._new_pipeline(Committed(), [])
 
     async def run(self) -> None:
         """All phases from SCAN to UNLOAD."""
-        context = self._context
+        context, progress = self._context, self._progress
         async with self._engine._catalog.snapshot() as catalog:
-            self._previous = await catalog.backups.latest(self._request.name)
+            previous = await catalog.backups.latest(self._request.name)
         await context.phase(BackupPhase.SCAN)
-        self._ticker = asyncio.create_task(self._tick())
-        self._pipeline.start()
+        committed = await self._go_back()
+        like = previous is not None and previous.type is self._set.type
+        progress.start(
+            expected=previous.bytes if previous and like else None, bytes_before=committed.resume.totals.bytes
+        )
         await asyncio.to_thread(self._pipeline.wait_first)
         await context.phase(BackupPhase.COMPRESS)
         fruitless = 0
         while True:
-            before = self._committed.chain.sequence
+            before = self._chain.sequence
             try:
                 if await self._use_one_cartridge():
                     return
             except (DeviceError, TransportError) as error:
                 if error.remedy not in (Remedy.NEW_CARTRIDGE, Remedy.REPOSITION):
                     raise
-                fruitless = 0 if self._committed.chain.sequence > before else fruitless + 1
+                fruitless = 0 if self._chain.sequence > before else fruitless + 1
                 if fruitless >= _FRUITLESS:
                     raise
                 await context.warning("cartridge-failed", detail=str(error))
-                await self._go_back()
+                if (await self._go_back()).final:
+                    return  # it was the way home that failed
 
     async def close(self) -> None:
         """Stop threads and tasks; harmless twice."""
-        if self._ticker is not None:
-            self._ticker.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._ticker
-        await asyncio.to_thread(self._estimate.stop)
+        await self._progress.close()
         await asyncio.to_thread(self._pipeline.stop)
-        await self._drain_warnings()
+        await self._progress.drain_warnings()
 
     async def _use_one_cartridge(self) -> bool:
         """Mount a cartridge of the pool and write until it is full; True when the set is finished."""
@@ -229,10 +247,10 @@ class _Work:
             self._request.library, pool=self._request.pool, purpose=Purpose.WRITE, context=context
         ) as mounted:
             await engine._manager.position_for_append(mounted)
-            if await self._take_over() is Boundary.FINISHED:
+            if await self._take_over():
                 await context.phase(BackupPhase.UNLOAD)
                 return True
-            self._mounted = mounted
+            self._progress.mounted(mounted.cartridge, self._chain.stored_bytes)
             await context.phase(BackupPhase.WRITE, cartridge=mounted.cartridge.barcode)
             try:
                 boundary = await self._write(mounted)
@@ -240,7 +258,7 @@ class _Work:
                 await self._mark_failed(mounted, error)
                 raise
             finally:
-                self._mounted = None
+                self._progress.unmounted()
             if boundary is Boundary.FINISHED:
                 await context.phase(BackupPhase.UNLOAD)
         if boundary is Boundary.CANCELLED:
@@ -265,12 +283,13 @@ class _Work:
             writer = await mounted.lane.run(self._open_writer, tape)
             while True:
                 boundary, written = await mounted.lane.run(
-                    write_until_boundary, writer, self._pipeline, context.cancelled, self._stored
+                    write_until_boundary, writer, self._pipeline, context.cancelled, self._progress.stored
                 )
                 if boundary is Boundary.FINISHED:
                     await context.phase(BackupPhase.RECORD_SET)
-                await self._enter(written, writing=boundary is not Boundary.CANCELLED)
-                if written.early_warning:
+                if written is not None:
+                    await self._enter(written, writing=boundary is not Boundary.CANCELLED)
+                if written is not None and written.early_warning:
                     await engine._manager.mark(
                         cartridge.barcode, CartridgeState.FULL, "the end of the tape was reached"
                     )
@@ -278,31 +297,27 @@ class _Work:
                     return boundary
         finally:
             if writer is not None:
-                self._attempted = writer.attempted
                 writer.discard()
 
-    async def _take_over(self) -> Boundary | None:
-        """If the commit whose answer was lost turns out to be on the medium (the append rule has entered it then), go
-        on from there instead of writing it again."""
-        attempted, self._attempted = self._attempted, None
-        if attempted is None:
-            return None
+    async def _take_over(self) -> bool:
+        """Go on behind the newest commit point that the catalog knows, if that is not the one this run works from.
+
+        The append rule has entered what was on the medium and never acknowledged: the answer was lost, or the process
+        killed. True when the set is whole with it.
+        """
         async with self._engine._catalog.snapshot() as catalog:
             commits = await catalog.backups.list_commits(set_id=self._set.id)
-        if all(commit.header_sha256 != attempted.commit.header_sha256 for commit in commits):
-            return None
-        self._committed = _Committed(attempted.chain, attempted.resume)
-        await self._context.committed(sequence=attempted.commit.sequence, cartridge=attempted.commit.barcode)
-        if attempted.commit.final:
-            return Boundary.FINISHED
-        await self._go_back()
-        return Boundary.COMMITTED
+        if not commits or commits[-1].sequence <= self._chain.sequence:
+            return False
+        for commit in commits[self._chain.sequence :]:
+            await self._context.committed(sequence=commit.sequence, cartridge=commit.barcode)
+        return (await self._go_back()).final
 
     def _open_writer(self, drive: Any, tape: TapeEnd) -> SetWriter:
         return SetWriter(
             drive,
             backup_set=self._set,
-            chain=self._committed.chain,
+            chain=self._chain,
             tape=tape,
             parameters=self._request.parameters,
             spool=self._engine._spool,
@@ -311,7 +326,7 @@ class _Work:
 
     async def _enter(self, written: CommitWritten, *, writing: bool) -> None:
         await self._engine._ledger.enter(written.commit, written.manifest, written.part, writing=writing)
-        self._committed = _Committed(written.chain, written.resume)
+        self._chain = written.chain
         await self._context.committed(sequence=written.commit.sequence, cartridge=written.commit.barcode)
 
     async def _mark_failed(self, mounted: MountedCartridge, error: CapstanError) -> None:
@@ -327,65 +342,44 @@ class _Work:
             await manager.mark(cartridge.barcode, CartridgeState.SUSPECT, str(error))
 
     def _commits_on(self, barcode: str) -> bool:
-        return any(link.barcode == barcode for link in self._committed.chain.commits)
+        return any(link.barcode == barcode for link in self._chain.commits)
 
-    async def _go_back(self) -> None:
-        """Start the pipeline again behind the last commit point."""
+    async def _go_back(self) -> Committed:
+        """Start the pipeline behind the last commit point; of what is not committed, nothing is used again."""
         await asyncio.to_thread(self._pipeline.stop)
-        self._pipeline = self._new_pipeline()
-        self._pipeline.start()
+        committed, parent = await self._engine.read_committed(self._set.id)
+        self._chain = committed.chain
+        if not committed.final:
+            self._pipeline = self._new_pipeline(committed, parent)
+            self._pipeline.start()
+        return committed
 
-    def _new_pipeline(self) -> FramePipeline:
+    def _new_pipeline(self, committed: Committed, parent: Sequence[ChainSet]) -> FramePipeline:
+        source = self._engine._open_source(self._request)
+        if parent:
+            source = ChangedSource(source, parent, kept=committed.unlisted, stored_firsts=committed.stored_firsts)
         return FramePipeline(
-            self._source,
+            source,
             self._request.parameters,
             workers=self._engine._workers,
-            resume=self._committed.resume,
-            on_warning=self._warnings.put,
-            counters=self._counters,
+            resume=committed.resume,
+            links=committed.links,
+            on_warning=self._progress.warn,
+            counters=self._progress.counters,
         )
 
-    async def _tick(self) -> None:
-        """Tell progress and warnings while the threads work."""
-        clock, began = self._engine._clock, self._engine._clock.monotonic()
-        estimating = False
-        while True:
-            await asyncio.sleep(_TICK)
-            await self._drain_warnings()
-            seconds = max(clock.monotonic() - began, 1e-6)
-            if seconds >= _LONG and not estimating and self._set.type is SetType.FULL:
-                estimating = True
-                self._estimate.start()
-            counters, total = self._counters, self._total_bytes()
-            rate = counters.bytes / seconds
-            mounted = self._mounted
-            await self._context.progress(
-                files=counters.files,
-                bytes=counters.bytes,
-                stored_bytes=self._stored.value,
-                rate=round(rate),
-                current=display_path(counters.current),
-                total_bytes=total,
-                seconds_left=round(max(total - counters.bytes, 0) / rate) if total and rate else None,
-                cartridge=mounted.cartridge.barcode if mounted else None,
-                tape_fill=_fill(mounted, self._stored.value - self._committed.chain.stored_bytes),
-            )
 
-    def _total_bytes(self) -> int | None:
-        """What was counted, or until then what the series' last set held."""
-        if self._estimate.total_bytes is not None:
-            return self._estimate.total_bytes
-        return self._previous.bytes if self._previous and self._previous.type is self._set.type else None
-
-    async def _drain_warnings(self) -> None:
-        with suppress(Empty):
-            while True:
-                warning = self._warnings.get_nowait()
-                await self._context.warning(warning.code, path=warning.path, detail=warning.detail)
-
-
-def _fill(mounted: MountedCartridge | None, uncommitted: int) -> float | None:
-    """How full the cartridge is, from 0 to 1."""
-    if mounted is None or not mounted.cartridge.capacity_bytes:
-        return None
-    return round(min((mounted.cartridge.written_bytes + uncommitted) / mounted.cartridge.capacity_bytes, 1.0), 3)
+def _result(backup_set: BackupSet, seconds: float) -> dict[str, Any]:
+    return {
+        "set_id": backup_set.id,
+        "name": backup_set.name,
+        "type": backup_set.type.value,
+        "parent_id": backup_set.parent_id,
+        "state": backup_set.state.value,
+        "files": backup_set.files,
+        "bytes": backup_set.bytes,
+        "stored_bytes": backup_set.stored_bytes,
+        "cartridges": backup_set.cartridges,
+        "warnings": backup_set.warning_count,
+        "seconds": round(seconds, 3),
+    }

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from capstan.backup.content import ZEROS, FileContent, fill_zeros, same_file
 from capstan.backup.conveyor import Conveyor, ConveyorStopped
-from capstan.backup.source import BackupSource, Deletion, OpenedFile, SourceWarning
+from capstan.backup.source import BackupSource, Deletion, FirstName, OpenedFile, SourceWarning
 from capstan.core.files import FileEntry, FileFlag, FileType, Row, scan_key
 from capstan.format.frames import Frame, OpenMember, ResumePoint
 from capstan.format.layout import TAR_BLOCK, TAR_END
@@ -43,6 +43,7 @@ class Packer:
         *,
         frame_bytes: int,
         resume: ResumePoint,
+        links: Sequence[FirstName] | None,
         on_warning: Callable[[SourceWarning], None],
         counters: PackCounters,
     ) -> None:
@@ -50,6 +51,7 @@ class Packer:
         self._conveyor = conveyor
         self._frame_bytes = frame_bytes
         self._resume = resume
+        self._links = links
         self._on_warning = on_warning
         self._counters = counters
         self._totals = replace(resume.totals)
@@ -70,7 +72,7 @@ class Packer:
         if self._resume.open_member is not None:
             self._go_on_with(self._resume.open_member)
         conveyor, counters = self._conveyor, self._counters
-        for item in self._source.scan(self._resume.after):
+        for item in self._source.scan(self._resume.after, self._links):
             if isinstance(item, SourceWarning):
                 self._pass_on(item)
             elif isinstance(item, Deletion):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,20 +18,13 @@ from capstan.fileindex.chain import ChainSet
 from capstan.fileindex.store import FileIndexStore
 
 
-@dataclass(frozen=True, slots=True)
-class Parent:
-    """`backup_set` is the set to build on, `chain` that set with all that it builds on itself, oldest first."""
-
-    backup_set: BackupSet
-    chain: Sequence[ChainSet]
-
-
 async def find_parent(
     catalog: Catalog, store: FileIndexStore, request: BackupRequest, host: str
-) -> tuple[Parent | None, str]:
+) -> tuple[BackupSet | None, int, str]:
     """The newest whole set of the series that can be built on, by its number; a full one for a differential backup.
 
-    None, and why, when there is none: then a full backup has to be made.
+    With it, how many sets a restore will need then. None, and why, when there is none: then a full backup has to be
+    made.
     """
     why = f"series {request.name} has no complete {'full ' if request.type is SetType.DIFFERENTIAL else ''}set"
     async with catalog.snapshot() as repositories:
@@ -47,19 +39,12 @@ async def find_parent(
                     chain = await chain_of(repositories, candidate)
                     indexes = await index_chain(repositories, store, chain)
                     await asyncio.to_thread(_check, indexes)
-                    return Parent(candidate, indexes), ""
+                    return candidate, len(chain) + 1, ""
             except (ParentMissing, HomeDamaged) as error:
                 reason = str(error)
             if first:
                 why, first = f"set {candidate.id[:8]} cannot be built on: {reason}", False
-    return None, why
-
-
-async def chain_to(catalog: Catalog, store: FileIndexStore, parent_id: str) -> list[ChainSet]:
-    """The file indexes of a known parent and all that it builds on. ParentMissing, NotFound, HomeDamaged."""
-    async with catalog.snapshot() as repositories:
-        chain = await chain_of(repositories, await repositories.backups.get(parent_id))
-        return await index_chain(repositories, store, chain)
+    return None, 1, why
 
 
 def _unlike(candidate: BackupSet, request: BackupRequest, host: str) -> str:

@@ -6,12 +6,12 @@ only pass the interpreter's lock to and fro. Compression lets go of that lock, a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Thread
 
 from capstan.backup.conveyor import Conveyor, ConveyorStopped
 from capstan.backup.packer import PackCounters, Packer
-from capstan.backup.source import BackupSource, SourceWarning
+from capstan.backup.source import BackupSource, FirstName, SourceWarning
 from capstan.format.codecs import frame_codec
 from capstan.format.frames import Frame, ResumePoint
 from capstan.format.layout import ArchiveParameters
@@ -24,7 +24,8 @@ class FramePipeline:
     thread, then `stop`, always.
 
     Memory: `2 * workers + 2` buffers of a frame, and as many compressed frames at most. `on_warning` is called from
-    the packing thread; behind a resume point it may tell again what an earlier pipeline told.
+    the packing thread; behind a resume point it may tell again what an earlier pipeline told. `links`: see
+    `BackupSource.scan`.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class FramePipeline:
         *,
         workers: int,
         resume: ResumePoint | None = None,
+        links: Sequence[FirstName] | None = None,
         on_warning: Callable[[SourceWarning], None],
         counters: PackCounters,
     ) -> None:
@@ -45,6 +47,7 @@ class FramePipeline:
             self._conveyor,
             frame_bytes=parameters.frame_bytes,
             resume=resume or ResumePoint(),
+            links=links,
             on_warning=on_warning,
             counters=counters,
         )

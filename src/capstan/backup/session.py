@@ -16,7 +16,7 @@ from capstan.tape.drive import TapeDrive
 
 
 class Boundary(Enum):
-    """Why `write_until_boundary` returned; each time a commit point is on the medium."""
+    """Why `write_until_boundary` returned; each time all that was written is behind a commit point."""
 
     COMMITTED = "committed"
     CARTRIDGE_FULL = "cartridge-full"
@@ -33,15 +33,16 @@ class StoredBytes:
 
 def write_until_boundary(
     drive: TapeDrive, writer: SetWriter, pipeline: FramePipeline, cancelled: Event, stored: StoredBytes
-) -> tuple[Boundary, CommitWritten]:
+) -> tuple[Boundary, CommitWritten | None]:
     """Write frames until a commit point is due, then write it.
 
+    None instead of a commit point: cancelled, and nothing was written since the last one.
     Raises what the drive or the pipeline raises: then nothing since the last commit point counts.
     """
     del drive  # the writer holds it; the lane passes it to everything it runs
     while True:
         if cancelled.is_set():
-            return Boundary.CANCELLED, writer.commit(final=False)
+            return Boundary.CANCELLED, writer.commit(final=False) if writer.uncommitted else None
         frame = pipeline.next_frame()
         if frame is None:
             raise RuntimeError("the pipeline ended without a last frame")

@@ -37,11 +37,10 @@ def backup(
 ) -> None:
     """Back up files and directories to tape."""
     from capstan.backup.request import BackupRequest
-    from capstan.cli.session import only_library, run_job
+    from capstan.cli.session import only_library, with_home
     from capstan.core.backup import SetType
     from capstan.core.ids import check_name
     from capstan.core.job import JobKind
-    from capstan.core.sizes import format_duration, format_size
     from capstan.errors import InvalidValue
 
     try:
@@ -51,7 +50,7 @@ def backup(
     paths = tuple(os.path.abspath(os.fsencode(source)) for source in sources)  # noqa: PTH100 (bytes)
     series = check_name("name", name or _default_name(paths[0]))
 
-    async def work(capstan: Capstan, job: Any) -> dict[str, Any]:
+    async def body(capstan: Capstan) -> dict[str, Any]:
         request = BackupRequest(
             sources=paths,
             name=series,
@@ -62,25 +61,37 @@ def backup(
             one_file_system=one_file_system,
             parameters=capstan.parameters(codec or None),
         )
-        return await capstan.backup.run(request, job)
+        _, result = await capstan.jobs.run(
+            JobKind.BACKUP,
+            lambda job: capstan.backup.run(request, job),
+            name=series,
+            library=request.library,
+            parameters=request.as_parameters(),
+        )
+        return result
 
-    result = run_job(
-        state(context),
-        JobKind.BACKUP,
-        work,
-        name=series,
-        library=library,
-        parameters={"sources": [os.fsdecode(path) for path in paths], "pool": pool, "exclude": exclude},
-    )
-    seconds = max(result["seconds"], 1e-3)
+    result = with_home(state(context), body, writing=True)
+    state(context).output.result(result, summary(result, pace(result)))
+
+
+def summary(result: dict[str, Any], pace: str = "") -> str:
+    """One line about the set that a backup has made."""
+    from capstan.core.sizes import format_size
+
     text = (
         f"set {result['set_id'][:8]} {result['name']} ({result['type']}): {result['files']} files,"
-        f" {format_size(result['bytes'])} in {format_duration(seconds)} ({format_size(result['bytes'] / seconds)}/s),"
-        f" {format_size(result['stored_bytes'])} on {', '.join(result['cartridges'])}"
+        f" {format_size(result['bytes'])}{pace}, {format_size(result['stored_bytes'])} on"
+        f" {', '.join(result['cartridges'])}"
     )
-    if result["warnings"]:
-        text += f"; {result['warnings']} warnings"
-    state(context).output.result(result, text)
+    return f"{text}; {result['warnings']} warnings" if result["warnings"] else text
+
+
+def pace(result: dict[str, Any]) -> str:
+    """How long a backup of all that took."""
+    from capstan.core.sizes import format_duration, format_size
+
+    seconds = max(result["seconds"], 1e-3)
+    return f" in {format_duration(seconds)} ({format_size(result['bytes'] / seconds)}/s)"
 
 
 def _default_name(path: bytes) -> str:

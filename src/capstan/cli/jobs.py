@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from capstan.bootstrap import Capstan
     from capstan.core.job import Job
 
-job_app = typer.Typer(help="One job: what it does, and how to stop it.", no_args_is_help=True)
+job_app = typer.Typer(help="One job: what it does, how to stop it, how to go on with it.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +36,10 @@ def list_jobs(context: typer.Context, limit: int = typer.Option(20, min=1, help=
         (job.id, job.kind.value, job.name, job.state.value, job.phase, _local(job), job.warning_count) for job in found
     ]
     columns = ("JOB", "KIND", "NAME", "STATE", "PHASE", "CREATED", "WARNINGS")
-    state(context).output.table([_job(job) for job in found], columns, rows, "no jobs yet")
+    output = state(context).output
+    output.table([_job(job) for job in found], columns, rows, "no jobs yet")
+    if not output.json_mode and any(job.resumable for job in found):
+        output.note("a backup that ended early goes on with `capstan job resume JOB`")
 
 
 @job_app.command("show")
@@ -74,6 +77,29 @@ def cancel(context: typer.Context, job_id: str) -> None:
     state(context).output.result(_job(job), f"job {job.id} was asked to stop")
 
 
+@job_app.command("resume")
+def resume(context: typer.Context, job_id: str) -> None:
+    """Go on with a backup that was cancelled, failed or interrupted, behind its last commit point."""
+    from capstan.backup.request import BackupRequest
+    from capstan.cli.backup import summary
+    from capstan.cli.session import with_home
+    from capstan.core.job import JobKind
+    from capstan.core.sizes import format_duration
+    from capstan.errors import Refused
+
+    async def body(capstan: Capstan) -> dict[str, Any]:
+        async with capstan.catalog.snapshot() as catalog:
+            job = await catalog.jobs.get(job_id)
+        if job.kind is not JobKind.BACKUP:
+            raise Refused(reason=f"job {job.id} is no backup: it is a {job.kind.value}", hint="run its command again")
+        request = BackupRequest.from_parameters(job.parameters)
+        _, result = await capstan.jobs.resume(job.id, lambda running: capstan.backup.resume(request, running))
+        return result
+
+    result = with_home(state(context), body, writing=True)
+    state(context).output.result(result, f"{summary(result)}; its rest in {format_duration(result['seconds'])}")
+
+
 def _as_it_is(capstan: Capstan, job: Job) -> Job:
     """A job whose process is gone is shown as interrupted, also before anyone has written that down."""
     from capstan.core.job import JobState
@@ -86,6 +112,7 @@ def _as_it_is(capstan: Capstan, job: Job) -> Job:
 def _job(job: Job) -> dict[str, Any]:
     value = asdict(job)
     value["job_id"] = value.pop("id")
+    value["hint"] = f"`capstan job resume {job.id}` goes on behind its last commit point" if job.resumable else ""
     return value
 
 

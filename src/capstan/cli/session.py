@@ -106,6 +106,10 @@ class ProgressView:
         elif event.kind == "job.phase":
             cartridge = f" {event.data['cartridge']}" if "cartridge" in event.data else ""
             self._line(f"· {event.data['phase']}{cartridge}")
+        elif event.kind == "backup.resumed":
+            self._line(describe_resumed(event.data))
+        elif event.kind == "job.ended" and event.data.get("resumable") and event.data["state"] == "failed":
+            self._line(f"`capstan job resume {event.job_id}` goes on behind its last commit point")
 
     def close(self) -> None:
         """Take the bar from the terminal."""
@@ -135,6 +139,15 @@ class ProgressView:
             self._bar.start()
         total = data.get("total_bytes")
         self._bar.update(self._task, description=describe(data), total=total, completed=data.get("bytes", 0))
+
+
+def describe_resumed(data: dict[str, Any]) -> str:
+    """From where a backup goes on."""
+    if data["whole"]:
+        return "the set is whole already: only its job had not lived to say so"
+    if not data["stored_bytes"]:
+        return "nothing of the set was committed: it starts over"
+    return f"{data['files']} files, {format_size(data['stored_bytes'])} on tape, are committed; the rest follows"
 
 
 def describe(data: dict[str, Any]) -> str:

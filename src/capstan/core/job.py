@@ -78,7 +78,11 @@ class RestorePhase(StrEnum):
 
 @dataclass(slots=True)
 class Job:
-    """One piece of work that touches a device. `pid` and `host` tell whose it is while it runs."""
+    """One piece of work that touches a device. `pid` and `host` tell whose it is while it runs.
+
+    A job that is resumed goes on as the same job: `created_at`, `started_at` (of its first run), its events and its
+    count of warnings stay; `finished_at`, `progress`, `result` and `error` are those of its latest run.
+    """
 
     id: str
     kind: JobKind
@@ -102,6 +106,11 @@ class Job:
     @property
     def ended(self) -> bool:
         return self.state not in (JobState.CREATED, JobState.RUNNING)
+
+    @property
+    def resumable(self) -> bool:
+        """Whether `job resume` can go on with it."""
+        return self.kind is JobKind.BACKUP and may_follow(self.state, JobState.RUNNING) and self.ended
 
 
 @dataclass(frozen=True, slots=True)

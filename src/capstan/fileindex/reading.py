@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from capstan.core.files import FileEntry, FileType, Row
 from capstan.errors import HomeDamaged
@@ -54,6 +55,18 @@ def at_or_below(paths: Sequence[str]) -> Any:
         )
         where = term if where is None else where | term
     return where
+
+
+def read_rows_backwards(path: Path) -> Iterator[Row]:
+    """The rows of one files.parquet from the last to the first; one row group is held at a time. Errors as of
+    `scan_columns`."""
+    try:
+        with pq.ParquetFile(path) as file:
+            for group in reversed(range(file.num_row_groups)):
+                for batch in reversed(file.read_row_group(group, columns=_COLUMNS).to_batches(max_chunksize=_BATCH)):
+                    yield from reversed(list(rows_of(batch)))
+    except (pa.ArrowException, OSError) as error:
+        raise HomeDamaged(path=path, reason=str(error).splitlines()[0]) from error
 
 
 def rows_of(batch: pa.RecordBatch) -> Iterator[Row]:

@@ -63,7 +63,6 @@ class CommitWritten:
     manifest: Manifest
     chain: SetChain
     tape: TapeEnd
-    resume: ResumePoint
     part: IndexPart
     early_warning: bool
 
@@ -97,8 +96,6 @@ class SetWriter:
         )
         self._resume = ResumePoint(tar_offset=chain.tar_end)
         self._segment: Segment | None = None
-        # The commit that was being written when the drive failed: its answer may be lost, and it on the medium.
-        self.attempted: CommitWritten | None = None
         self._begin_interval()
 
     @property
@@ -110,6 +107,11 @@ class SetWriter:
     def stored_bytes(self) -> int:
         """Payload written for this set so far, committed or not."""
         return self._chain.stored_bytes + self._interval_bytes
+
+    @property
+    def uncommitted(self) -> bool:
+        """Whether a frame was written since the last commit point."""
+        return self._interval_bytes > 0 or self._rows > 0
 
     @property
     def commit_due(self) -> bool:
@@ -153,7 +155,10 @@ class SetWriter:
         self._interval_bytes += len(frame.payload)
 
     def commit(self, *, final: bool) -> CommitWritten:
-        """Close the segment, write an INDEX and its synchronous filemark. The writer can go on behind it."""
+        """Close the segment, write an INDEX and its synchronous filemark. The writer can go on behind it.
+
+        Only when something is `uncommitted`: what an INDEX says of the set comes with a frame.
+        """
         if self._segment is not None:
             self._close_segment()
         open_member = self._resume.open_member
@@ -168,11 +173,9 @@ class SetWriter:
         payload = self._index_payload(manifest)
         try:
             header, written = self._prepare(manifest, payload)
-            self.attempted = written
             self._write_index(header, payload)
         finally:
             payload.path.unlink(missing_ok=True)
-        self.attempted = None
         self._tape, self._chain = written.tape, written.chain
         self._begin_interval()
         return replace(written, early_warning=self._file.early_warning)
@@ -311,7 +314,6 @@ class SetWriter:
                 index_block=block,
                 index_sha256=header_sha256,
             ),
-            resume=self._resume,
             part=IndexPart(
                 commit.sequence,
                 self._files_path,

@@ -17,7 +17,7 @@ from capstan.catalog.catalog import Catalog
 from capstan.clock import Clock
 from capstan.core.ids import new_job_id
 from capstan.core.job import Event, Job, JobKind, JobState
-from capstan.errors import CapstanError, JobCancelled
+from capstan.errors import CapstanError, JobCancelled, Refused
 from capstan.jobs.context import JobContext
 from capstan.process_lock import ProcessLock, is_locked
 
@@ -62,26 +62,57 @@ class JobRunner:
             host=self._host,
             parameters=parameters or {},
         )
-        with ProcessLock(self._lock_path(job.id), f"job {job.id}"):
+        with self._lock(job.id):
             async with self._catalog.transaction() as catalog:
                 await catalog.jobs.add(job)
-            context = JobContext(job, self, self._clock)
-            self._running[job.id] = context
-            poll = asyncio.create_task(self._poll_cancel(context))
-            try:
-                return await self._run(context, work)
-            finally:
-                del self._running[job.id]
-                poll.cancel()
-                with suppress(asyncio.CancelledError):
-                    await poll
-                self._lock_path(job.id).unlink(missing_ok=True)
+            return await self._supervise(job, work)
+
+    async def resume(self, job_id: str, work: Work) -> tuple[Job, dict[str, Any]]:
+        """Run `work` in a job that ended early, and return as `run` does. See `core.job.Job` for what stays of it.
+
+        Refused when the job is done or runs; InUse or Conflict when another process resumes it at this moment: then
+        it is that one's job, and nothing was changed.
+        """
+        await self.reap()
+        job_id = (await self._resumable(job_id)).id
+        with self._lock(job_id):
+            job = await self._resumable(job_id)  # as it is now that nobody else can run it
+            job.pid, job.host, job.finished_at = os.getpid(), self._host, None
+            job.progress, job.result, job.error = {}, {}, {}
+            job.cancel_requested = False
+            return await self._supervise(job, work)
+
+    async def _resumable(self, job_id: str) -> Job:
+        """The job, if it ended early; Refused, with what to do instead, if not."""
+        async with self._catalog.snapshot() as catalog:
+            job = await catalog.jobs.get(job_id)
+        if not job.ended:
+            hint = f"wait for it, or stop it with `capstan job cancel {job.id}`"
+            raise Refused(reason=f"job {job.id} is {job.state.value}", hint=hint)
+        if job.state is JobState.DONE:
+            raise Refused(reason=f"job {job.id} is done", hint="run the command again for a new one")
+        return job
+
+    async def _supervise(self, job: Job, work: Work) -> tuple[Job, dict[str, Any]]:
+        """Run a job that this process holds the lock of, and hear meanwhile whether it shall stop."""
+        context = JobContext(job, self, self._clock)
+        self._running[job.id] = context
+        poll = asyncio.create_task(self._poll_cancel(context))
+        try:
+            return await self._run(context, work)
+        finally:
+            del self._running[job.id]
+            poll.cancel()
+            with suppress(asyncio.CancelledError):
+                await poll
+            self._lock_path(job.id).unlink(missing_ok=True)
 
     async def _run(self, context: JobContext, work: Work) -> tuple[Job, dict[str, Any]]:
-        job = context.job
-        job.state, job.started_at = JobState.RUNNING, self._clock.now()
-        await self._replace(job, was=JobState.CREATED)
-        await self.tell("job.started", job.id, {"job_kind": job.kind.value, "name": job.name})
+        job, was = context.job, context.job.state
+        job.state, job.started_at = JobState.RUNNING, job.started_at or self._clock.now()
+        await self._replace(job, was=was)
+        event = "job.started" if was is JobState.CREATED else "job.resumed"
+        await self.tell(event, job.id, {"job_kind": job.kind.value, "name": job.name})
         try:
             result = await work(context)
         except BaseException as error:
@@ -100,7 +131,8 @@ class JobRunner:
         await self.tell("job.phase", job.id, {"phase": _NOTIFY})
         job.state, job.finished_at = state, self._clock.now()
         await self._replace(job, was=JobState.RUNNING)
-        await self.tell("job.ended", job.id, {"state": state.value, "error": job.error, "warnings": job.warning_count})
+        end = {"state": state.value, "error": job.error, "warnings": job.warning_count, "resumable": job.resumable}
+        await self.tell("job.ended", job.id, end)
 
     def cancel_all(self) -> None:
         """Ask all jobs of this process to stop (a signal came)."""
@@ -149,6 +181,9 @@ class JobRunner:
                 async with self._catalog.snapshot() as catalog:
                     if await catalog.jobs.cancel_requested(context.job_id):
                         context.cancel()
+
+    def _lock(self, job_id: str) -> ProcessLock:
+        return ProcessLock(self._lock_path(job_id), f"job {job_id}")
 
     def _lock_path(self, job_id: str) -> Path:
         return self._folder / f"{job_id}.lock"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from capstan.backup.pipeline import FramePipeline, PackCounters
-from capstan.backup.source import BackupSource, SourceWarning
+from capstan.backup.source import BackupSource, FirstName, SourceWarning
 from capstan.core.files import FileEntry, FileFlag, Row
 from capstan.format.codecs import frame_codec
 from capstan.format.frames import Frame, ResumePoint
@@ -33,12 +33,19 @@ def run_pipeline(
     parameters: ArchiveParameters,
     *,
     resume: ResumePoint | None = None,
+    links: Sequence[FirstName] | None = None,
     workers: int = 2,
 ) -> PipelineRun:
     """Run to the last frame. Raises what the pipeline raises; its threads have ended in any case."""
     run = PipelineRun([], [], PackCounters())
     pipeline = FramePipeline(
-        source, parameters, workers=workers, resume=resume, on_warning=run.warnings.append, counters=run.counters
+        source,
+        parameters,
+        workers=workers,
+        resume=resume,
+        links=links,
+        on_warning=run.warnings.append,
+        counters=run.counters,
     )
     pipeline.start()
     try:

@@ -90,7 +90,7 @@ def test_an_empty_source_is_one_frame_with_the_end_of_the_archive() -> None:
     """A source without entries gives a stream of 1024 zero bytes, in a frame that is the last."""
 
     class Empty(FilesystemSource):
-        def scan(self, after: bytes | None = None) -> Iterator[FileEntry | SourceWarning]:
+        def scan(self, after: bytes | None = None, links: object = None) -> Iterator[FileEntry | SourceWarning]:
             return iter(())
 
     run = run_pipeline(Empty([b"/"]), SMALL)
@@ -155,7 +155,7 @@ def test_a_file_that_is_not_what_the_scan_saw_is_stored_as_it_is_now(tmp_path: P
     path.write_bytes(b"before")
 
     class Late(FilesystemSource):
-        def scan(self, after: bytes | None = None) -> Iterator[FileEntry | SourceWarning]:
+        def scan(self, after: bytes | None = None, links: object = None) -> Iterator[FileEntry | SourceWarning]:
             for entry in super().scan(after):
                 if isinstance(entry, FileEntry) and entry.path == stored(path):
                     path.write_bytes(b"and after")
@@ -239,7 +239,7 @@ def test_warnings_of_the_source_are_counted_and_handed_on(tmp_path: Path) -> Non
     (tmp_path / "there").touch()
 
     class Warning(FilesystemSource):
-        def scan(self, after: bytes | None = None) -> Iterator[FileEntry | SourceWarning]:
+        def scan(self, after: bytes | None = None, links: object = None) -> Iterator[FileEntry | SourceWarning]:
             yield SourceWarning("socket", b"run/socket")
             yield SourceWarning("unreadable", stored(tmp_path / "gone"))
             yield SourceWarning("unreadable", stored(tmp_path / "there"))
@@ -336,7 +336,7 @@ def test_zeros_once_written_are_never_taken_for_content(tmp_path: Path) -> None:
 class FailingSource(FilesystemSource):
     """Yields `good` entries, then the root cannot be read."""
 
-    def scan(self, after: bytes | None = None) -> Iterator[FileEntry | SourceWarning]:
+    def scan(self, after: bytes | None = None, links: object = None) -> Iterator[FileEntry | SourceWarning]:
         yield from super().scan(after)
         raise SourceError(path="/gone", reason="it is gone")
 
@@ -373,7 +373,7 @@ def test_stopping_wakes_a_consumer_that_waits(tmp_path: Path) -> None:
     hangs, released = threading.Event(), threading.Event()
 
     class Hanging(FilesystemSource):
-        def scan(self, after: bytes | None = None) -> Iterator[FileEntry | SourceWarning]:
+        def scan(self, after: bytes | None = None, links: object = None) -> Iterator[FileEntry | SourceWarning]:
             hangs.set()
             released.wait()
             yield from super().scan(after)

@@ -1,0 +1,164 @@
+"""Where a set that was begun goes on: derived from its commit points and the rows of its file index.
+
+Nothing is kept for it besides what the tape holds too. So a failed cartridge, a lost answer, a killed process and a
+cancelled job are one case: what lies before the last commit point counts, and everything else is made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from capstan.backup.source import FirstName, Inode
+from capstan.core.backup import BackupSet, Commit
+from capstan.core.files import FileFlag, FileType, Row, scan_key
+from capstan.errors import Refused
+from capstan.fileindex.chain import ChainSet, read_deleted, state_rows
+from capstan.fileindex.reading import read_rows, read_rows_backwards
+from capstan.fileindex.store import FileIndexStore, IndexPart
+from capstan.format.frames import OpenMember, ResumePoint, Totals
+from capstan.format.manifest import CommitLink
+from capstan.format.tar import padded
+from capstan.format.writer import SetChain
+
+# A row that a later set replaced by one without further names comes too; the source knows it by its ctime.
+_LINKED = (ds.field("links") > 1) & (ds.field("type") != FileType.DIRECTORY.value)
+_UNLISTED = (
+    (ds.field("flags") >= int(FileFlag.UNREADABLE))  # lets statistics skip whole row groups
+    & (pc.bit_wise_and(ds.field("flags"), int(FileFlag.UNREADABLE)) != 0)
+    & (ds.field("type") == FileType.DIRECTORY.value)
+)
+_NOT_STORED = FileFlag.DAMAGED | FileFlag.UNREADABLE
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """How far a set is committed, and all that going on there takes. `final`: it is whole.
+
+    `links`: stored files with names still to come, `stored_firsts` those of them that this set holds, not its parents.
+    `unlisted`: directories that could not be looked into so far: what was in them before must not be taken for deleted.
+    """
+
+    chain: SetChain = field(default_factory=SetChain)
+    resume: ResumePoint = field(default_factory=ResumePoint)
+    links: tuple[FirstName, ...] = ()
+    stored_firsts: frozenset[bytes] = frozenset()
+    unlisted: tuple[bytes, ...] = ()
+    final: bool = False
+
+
+def read_committed(
+    backup_set: BackupSet, commits: Sequence[Commit], store: FileIndexStore, parent: Sequence[ChainSet] = ()
+) -> Committed:
+    """Derive the state at the last of `commits`, which are all that the catalog knows of the set, in order. `parent`:
+    the chain that the set builds on.
+
+    Memory is bounded by the files whose further names are still to come, as it is for the source itself. Refused when a
+    commit point in the middle is gone; HomeDamaged when the file index is.
+    """
+    if not commits:
+        return Committed()
+    if [commit.sequence for commit in commits] != list(range(1, len(commits) + 1)):
+        reason = f"set {backup_set.id} cannot go on: not all of its commit points are in the catalog"
+        raise Refused(reason=reason, hint="run `capstan rebuild` if their cartridges are there; else a new backup")
+    parts = store.parts(backup_set.id, [commit.sequence for commit in commits])
+    last = commits[-1]
+    after = _last_handled(parts)
+    own = ChainSet(backup_set.id, 0, tuple(parts))
+    first_names = {} if after is None else _first_names([*parent, own], after)
+    return Committed(
+        chain=_chain(commits),
+        resume=ResumePoint(
+            tar_offset=last.tar_end,
+            after=after,
+            open_member=_open_member(parts[-1]),
+            totals=Totals(last.files, last.bytes, backup_set.warning_count),
+        ),
+        links=tuple(first for first, _ in first_names.values()),
+        stored_firsts=frozenset(first.path for first, place in first_names.values() if place == len(parent)),
+        unlisted=tuple(row.entry.path for part in parts for row in read_rows(part.files, _UNLISTED)),
+        final=last.final,
+    )
+
+
+def _first_names(sets: Sequence[ChainSet], after: bytes) -> dict[Inode, tuple[FirstName, int]]:
+    """The files that are stored up to the path `after` and have names still to come, each by the first name that has
+    its content, and which set holds it. The source looks whether they are still the same (`BackupSource.scan`)."""
+    found: dict[Inode, tuple[FirstName, int]] = {}
+    end = scan_key(after)
+    for key, row, place, *_ in state_rows(sets, _LINKED):
+        if key > end:
+            break
+        entry = row.entry
+        inode = (entry.device, entry.inode)
+        if row.flags & _NOT_STORED:
+            continue
+        if entry.type is not FileType.HARDLINK:
+            found[inode] = FirstName(entry.device, entry.inode, entry.ctime_ns, entry.links - 1, entry.path), place
+        elif inode in found:
+            first, held_by = found.pop(inode)
+            if first.left > 1:
+                found[inode] = first._replace(left=first.left - 1), held_by
+    return found
+
+
+def _chain(commits: Sequence[Commit]) -> SetChain:
+    segments = [segment for commit in commits for segment in commit.segments]
+    last = commits[-1]
+    return SetChain(
+        sequence=last.sequence,
+        next_segment=max((segment.number + 1 for segment in segments), default=0),
+        tar_end=last.tar_end,
+        stored_bytes=sum(segment.payload_bytes for segment in segments),
+        previous_sha256=last.header_sha256,
+        commits=tuple(
+            CommitLink(item.sequence, item.cartridge, item.barcode, item.tape_file, item.block, item.header_sha256)
+            for item in commits
+        ),
+    )
+
+
+def _last_handled(parts: Sequence[IndexPart]) -> bytes | None:
+    """The last path, in scan order, that the parts speak of; None if they speak of none.
+
+    A directory that could not be listed has its row where its entries would stand, far behind its own name's place.
+    """
+    for part in reversed(parts):
+        ordered = (
+            row.entry.path
+            for row in read_rows_backwards(part.files)
+            if not (row.flags & FileFlag.UNREADABLE and row.entry.type is FileType.DIRECTORY)
+        )
+        paths = [path for path in (next(ordered, None), _last_deleted(part.deleted)) if path is not None]
+        if paths:
+            return max(paths, key=scan_key)
+    return None
+
+
+def _last_deleted(listing: Path | None) -> bytes | None:
+    """The last of the paths in a list of what was deleted, which is in scan order too."""
+    last = None
+    for path in () if listing is None else read_deleted(listing):
+        last = path
+    return last
+
+
+def _open_member(part: IndexPart) -> OpenMember | None:
+    """The member that goes on behind the part's commit point: the writer puts its provisional row last."""
+    row = next(read_rows_backwards(part.files), None)
+    if row is None or not row.flags & FileFlag.CONTINUES:
+        return None
+    row = row._replace(flags=int(row.flags & ~FileFlag.CONTINUES))
+    if row.flags & FileFlag.SPARSE:
+        row = _given_up(row)
+    return OpenMember(row, header_bytes=row.tar_bytes - padded(row.entry.size))
+
+
+def _given_up(row: Row) -> Row:
+    """The row of a sparse member, whose extents the index does not have: it counts as damaged, so its rest is zeros and
+    the file is stored again behind it. What takes it up instead belongs here."""
+    return row._replace(flags=int(row.flags | FileFlag.DAMAGED))
