@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 
 from capstan.backup.exclude import ExcludeRules
 from capstan.backup.source import OpenedFile, SourceWarning
@@ -53,6 +55,7 @@ class FilesystemSource:
         self._one_file_system = one_file_system
         self._skip = frozenset(skip)
         self._links: dict[Inode, tuple[bytes, int]] = {}  # first name, and how many names are still to come
+        self._unread: list[SourceWarning] = []  # attributes that could not be read, until the scan tells of them
 
     def scan(self, after: bytes | None = None) -> Iterator[FileEntry | SourceWarning]:
         start = None if after is None else scan_key(after)
@@ -64,8 +67,11 @@ class FilesystemSource:
             _root_status(root)  # a root that cannot be read ends the scan before anything was stored
         ancestors: set[bytes] = set()
         for root in self._roots:
-            yield from self._parents(root, ancestors, start)
-            yield from self._root(root, start)
+            for item in chain(self._parents(root, ancestors, start), self._root(root, start)):
+                yield item
+                if self._unread:
+                    yield from self._unread
+                    self._unread = []
 
     def open(self, entry: FileEntry) -> OpenedFile:
         descriptor = self.descriptor(entry)
@@ -84,7 +90,7 @@ class FilesystemSource:
     def descriptor(self, entry: FileEntry) -> int:
         path = b"/" + entry.path
         descriptor = _open_long(path) if len(path) > _LONG_PATH else _open(path)
-        entry.xattrs = _xattrs(descriptor)
+        entry.xattrs = self._xattrs(descriptor, entry.path)
         return descriptor
 
     def entry(self, path: bytes) -> FileEntry:
@@ -94,7 +100,7 @@ class FilesystemSource:
             raise OSError(2, "it is a socket", path)
         if found.type is FileType.SYMLINK:
             found.target = os.readlink(full)  # noqa: PTH115 - a path is bytes
-        found.xattrs = _xattrs(full)
+        found.xattrs = self._xattrs(full, path)
         return found
 
     def _parents(self, root: bytes, seen: set[bytes], start: object) -> Iterator[FileEntry | SourceWarning]:
@@ -187,11 +193,19 @@ class FilesystemSource:
             elif entry.links > 1 and entry.type is not FileType.DIRECTORY:
                 self._link(entry)
             if entry.type is not FileType.HARDLINK and entry.type is not FileType.REGULAR:
-                entry.xattrs = _xattrs(full)
+                entry.xattrs = self._xattrs(full, path)
         except OSError as error:
             yield SourceWarning(_reason(error), path, error.strerror or "")
             return
         yield entry
+
+    def _xattrs(self, file: bytes | int, path: bytes) -> tuple[tuple[bytes, bytes], ...]:
+        """Attributes of an entry; the scan tells of those that cannot be read: the file itself is stored."""
+        unread: list[str] = []
+        found = _xattrs(file, unread)
+        if unread and not any(warning.path == path for warning in self._unread):
+            self._unread.append(SourceWarning("xattr", path, f"not stored: {', '.join(unread)}"))
+        return found
 
     def _link(self, entry: FileEntry) -> None:
         """Make a further name of an inode that was met before a HARDLINK; forget it after its last name."""
@@ -297,19 +311,28 @@ def _open_long(path: bytes) -> int:
         os.close(at)
 
 
-def _xattrs(file: bytes | int) -> tuple[tuple[bytes, bytes], ...]:
+def _xattrs(file: bytes | int, unread: list[str]) -> tuple[tuple[bytes, bytes], ...]:
     """Extended attributes of a path or descriptor, ACLs and capabilities among them, sorted by name; () where there
-    are none. By descriptor it costs a third."""
+    are none. By descriptor it costs a third. What cannot be read is appended to `unread`, with the reason."""
     if not hasattr(os, "listxattr"):
         return ()
     follow = isinstance(file, int)  # a descriptor is what it is
     try:
         names = os.listxattr(file, follow_symlinks=follow)
-        if not names:
-            return ()
-        return tuple(sorted((os.fsencode(name), os.getxattr(file, name, follow_symlinks=follow)) for name in names))
-    except OSError:
+    except OSError as error:
+        if error.errno not in (errno.ENOTSUP, errno.ENOENT):  # there are none; it is gone, which others will see
+            unread.append(f"all attributes ({error.strerror})")
         return ()
+    if not names:
+        return ()
+    found = []
+    for name in sorted(os.fsencode(name) for name in names):
+        try:
+            found.append((name, os.getxattr(file, name, follow_symlinks=follow)))
+        except OSError as error:
+            if error.errno not in (errno.ENODATA, errno.ENOENT):  # it was taken away just now
+                unread.append(f"{name.decode('utf-8', 'backslashreplace')} ({error.strerror})")
+    return tuple(found)
 
 
 @lru_cache(maxsize=4096)

@@ -12,7 +12,7 @@ from capstan.core.files import FileEntry
 @dataclass(frozen=True, slots=True)
 class SourceWarning:
     """Trouble with one entry: the backup goes on. `code` is stable (`unreadable`, `vanished`, `changed`, `socket`,
-    `other-filesystem`, …). `stored`: something of it is on tape. `path` is a stored path."""
+    `other-filesystem`, `xattr`, …). `stored`: something of it is on tape. `path` is a stored path."""
 
     code: str
     path: bytes
