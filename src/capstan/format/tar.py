@@ -11,6 +11,7 @@ from functools import lru_cache
 from zlib import adler32
 
 from capstan.core.files import FileEntry, FileType
+from capstan.format.acl import ACL_RECORDS, acl_text
 from capstan.format.layout import TAR_BLOCK
 
 _TYPES = {
@@ -117,6 +118,9 @@ def _any_member(entry: FileEntry) -> bytes:
         extended += _pax(b"gname", group)
     for key, value in entry.xattrs:
         extended += _pax(_XATTR + key, value)
+        text = acl_text(value) if key in ACL_RECORDS else None
+        if text is not None:
+            extended += _pax(ACL_RECORDS[key], text)
     if sparse:  # behind `path` and `size`: some readers take the last that speaks of a name or a size
         extended += _SPARSE_1_0 + _pax(_SPARSE_NAME, entry.path) + _pax(_SPARSE_SIZE, b"%d" % entry.size)
     if nanoseconds or not 0 <= seconds <= _MAX_SIZE:
