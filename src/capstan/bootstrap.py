@@ -37,7 +37,7 @@ from capstan.recovery.engine import RestoreEngine
 from capstan.recovery.filesystem import FilesystemTarget
 from capstan.recovery.rebuild import RebuildEngine
 from capstan.recovery.select import RestoreRequest
-from capstan.recovery.target import RecoveryTarget
+from capstan.recovery.target import RecoveryTarget, Tell
 from capstan.recovery.verify import VerifyEngine
 from capstan.scsi.virtual.faults import FaultPlan
 from capstan.scsi.virtual.library import LibrarySpec, VirtualLibrary
@@ -202,8 +202,8 @@ def _wire(
             spool=home.spool,
         )
 
-    def open_target(request: RestoreRequest) -> RecoveryTarget:
-        return FilesystemTarget(os.fsencode(request.to), conflicts=request.conflicts, strip=request.strip)
+    def open_target(request: RestoreRequest, tell: Tell) -> RecoveryTarget:
+        return FilesystemTarget(os.fsencode(request.to), tell=tell, conflicts=request.conflicts, strip=request.strip)
 
     return Capstan(
         home=home,

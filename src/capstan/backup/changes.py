@@ -86,6 +86,9 @@ class _Merge:
     def run(self, scan: Iterator[ScanItem]) -> Iterator[ScanItem]:
         """The items of `scan` that are to be stored, its warnings, and what is gone."""
         for item in scan:
+            if isinstance(item, SourceWarning) and item.code == "xattr":
+                yield item  # it is about an entry that was met
+                continue
             key = scan_key(item.path)
             if key <= self._last:  # the names in a directory could not be listed: the one thing that is out of order
                 if not isinstance(item, SourceWarning):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from capstan.core.files import FileEntry, FileFlag
+from capstan.format.sparse import SparseMap
 
 ZEROS = bytes(1 << 16)
 
@@ -21,8 +22,9 @@ class FileContent:
         self.flags = flags
         self.trouble = ""
 
-    def fill(self, piece: memoryview, offset: int, filled: int = 0) -> None:
-        """Fill `piece` from `offset` of the file; its first `filled` bytes are there already."""
+    def fill(self, piece: memoryview, offset: int) -> None:
+        """Fill `piece` from `offset` of what is stored."""
+        filled = 0
         while filled < len(piece) and not self._ended:
             try:
                 count = os.preadv(self._descriptor, (piece[filled:],), offset + filled)
@@ -41,6 +43,30 @@ class FileContent:
         """Whether the open file was changed since `entry` was made from it."""
         now = os.fstat(self._descriptor)
         return (now.st_size, now.st_mtime_ns, now.st_ctime_ns) != (entry.size, entry.mtime_ns, entry.ctime_ns)
+
+
+class SparseContent(FileContent):
+    """The same of a file that is stored without its holes: its map, then its data. The holes are never read."""
+
+    __slots__ = ("_map",)
+
+    def __init__(self, descriptor: int, sparse: SparseMap, flags: int = 0) -> None:
+        super().__init__(descriptor, flags | FileFlag.SPARSE)
+        self._map = sparse
+
+    def fill(self, piece: memoryview, offset: int) -> None:
+        text = self._map.text[offset : offset + len(piece)]
+        piece[: len(text)] = text
+        piece = piece[len(text) :]
+        begin = offset + len(text) - len(self._map.text)
+        for place, length in self._map.pieces(begin, begin + len(piece)):
+            super().fill(piece[:length], place)
+            piece = piece[length:]
+
+
+def content_of(descriptor: int, sparse: SparseMap | None, flags: int = 0) -> FileContent:
+    """The content of an opened file as it is stored, with its map if it has one. `descriptor` -1: zeros for data."""
+    return FileContent(descriptor, flags) if sparse is None else SparseContent(descriptor, sparse, flags)
 
 
 def fill_zeros(piece: memoryview) -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from capstan.backup.exclude import ExcludeRules
 from capstan.backup.hard_links import HardLinks
-from capstan.backup.inode_entry import entry_of, read_xattrs
+from capstan.backup.inode_entry import entry_of
 from capstan.backup.reach import by_descriptor, open_file, open_listed, within_reach
 from capstan.backup.roots import stored_roots
 from capstan.backup.source import FirstName, Inode, OpenedFile, SourceWarning
 from capstan.backup.tree_walk import TreeWalk, WalkRules, source_error
+from capstan.backup.unread import Unread
 from capstan.core.files import FileEntry, FileType
 
 
@@ -45,6 +46,7 @@ class FilesystemSource:
             names_in_memory=names_in_memory,
         )
         self._links = HardLinks()
+        self._unread = Unread()
 
     @property
     def roots(self) -> Sequence[bytes]:
@@ -60,7 +62,10 @@ class FilesystemSource:
         for root in sorted(self._rules.roots):
             _check_root(root)  # a root that cannot be read ends the scan before anything was stored
         if self._rules.roots:
-            yield from TreeWalk(self._rules, after, self._links)
+            for item in TreeWalk(self._rules, after, self._links, self._unread):
+                yield item
+                if self._unread:
+                    yield from self._unread.take()
 
     def open(self, entry: FileEntry) -> OpenedFile:
         descriptor = self.descriptor(entry)
@@ -78,7 +83,7 @@ class FilesystemSource:
 
     def descriptor(self, entry: FileEntry) -> int:
         descriptor = open_file(entry.path)
-        entry.xattrs = read_xattrs(descriptor)
+        entry.xattrs = self._unread.xattrs(descriptor, entry.path)
         return descriptor
 
     def entry(self, path: bytes) -> FileEntry:
@@ -88,7 +93,7 @@ class FilesystemSource:
                 raise OSError(2, "it is a socket", path)
             if found.type is FileType.SYMLINK:
                 found.target = os.readlink(name, dir_fd=at)
-            found.xattrs = read_xattrs(by_descriptor(at, name))
+            found.xattrs = self._unread.xattrs(by_descriptor(at, name), path)
         return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from functools import lru_cache
@@ -11,6 +12,8 @@ from capstan.core.files import FileEntry, FileType
 if os.name == "posix":
     import grp
     import pwd
+
+Xattrs = tuple[tuple[bytes, bytes], ...]
 
 _TYPES = {
     stat.S_IFREG: FileType.REGULAR,
@@ -49,19 +52,28 @@ def entry_of(path: bytes, found: os.stat_result) -> FileEntry | None:
     )
 
 
-def read_xattrs(file: bytes | int) -> tuple[tuple[bytes, bytes], ...]:
+def read_xattrs(file: bytes | int, unread: list[str]) -> Xattrs:
     """Extended attributes of a path or descriptor, ACLs and capabilities among them, sorted by name; () where there
-    are none. By descriptor it costs a third."""
+    are none. By descriptor it costs a third. What cannot be read is appended to `unread`, with the reason."""
     if not hasattr(os, "listxattr"):
         return ()
     follow = isinstance(file, int)  # a descriptor is what it is
     try:
         names = os.listxattr(file, follow_symlinks=follow)
-        if not names:
-            return ()
-        return tuple(sorted((os.fsencode(name), os.getxattr(file, name, follow_symlinks=follow)) for name in names))
-    except OSError:
+    except OSError as error:
+        if error.errno not in (errno.ENOTSUP, errno.ENOENT):  # there are none; it is gone, which others will see
+            unread.append(f"all attributes ({error.strerror})")
         return ()
+    if not names:
+        return ()
+    found = []
+    for name in sorted(os.fsencode(name) for name in names):
+        try:
+            found.append((name, os.getxattr(file, name, follow_symlinks=follow)))
+        except OSError as error:
+            if error.errno not in (errno.ENODATA, errno.ENOENT):  # it was taken away just now
+                unread.append(f"{name.decode('utf-8', 'backslashreplace')} ({error.strerror})")
+    return tuple(found)
 
 
 @lru_cache(maxsize=4096)

@@ -9,15 +9,15 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from capstan.backup.content import ZEROS, FileContent, fill_zeros, same_file
+from capstan.backup.content import ZEROS, FileContent, content_of, fill_zeros, same_file
 from capstan.backup.conveyor import Conveyor, ConveyorStopped
+from capstan.backup.holes import find_map, has_holes
 from capstan.backup.source import BackupSource, Deletion, FirstName, OpenedFile, SourceWarning
 from capstan.core.files import FileEntry, FileFlag, FileType, Row, scan_key
 from capstan.format.frames import Frame, OpenMember, ResumePoint
 from capstan.format.layout import TAR_BLOCK, TAR_END
-from capstan.format.tar import member_headers, padded
+from capstan.format.tar import content_bytes, member_headers, padded
 
 _REGULAR = FileType.REGULAR
 _FRAME_ROWS = 16_384  # and deletions: more than a full frame has of any member, so only those without bytes add up
@@ -148,6 +148,8 @@ class Packer:
             piece = view[start:end]
             count = os.preadv(descriptor, (piece,), 0)
             now = os.fstat(descriptor)
+            if now.st_blocks * 512 < size and has_holes(descriptor, size):
+                return False
         except OSError:
             return False
         finally:
@@ -180,15 +182,20 @@ class Packer:
             return False
         try:
             entry = opened.entry
+            sparse = find_map(opened.descriptor, entry.size)
+            content = content_of(opened.descriptor, sparse)
+            if sparse is not None:
+                entry = replace(entry, stored_bytes=sparse.stored_bytes)
             headers = member_headers(entry)
-            tar_bytes = len(headers) + padded(entry.size)
+            tar_bytes = len(headers) + padded(content_bytes(entry))
             if tar_bytes > self._room:
-                self._make_room(len(headers), tar_bytes)
-            row = Row(entry, self._tar_offset + self._at, tar_bytes, None)
+                # A map is not divided either: cut off in the middle, and its file gone, it would lead stock tar astray.
+                undivided = len(headers) + (len(sparse.text) if sparse else 0)
+                self._make_room(undivided, tar_bytes)
+            row = Row(entry, self._tar_offset + self._at, tar_bytes, None, int(content.flags))
             self._put(headers)
             self._after = entry.path
-            member = OpenMember(row, len(headers), hashlib.sha256())
-            self._finish(member, FileContent(opened.descriptor), len(headers))
+            self._finish(OpenMember(row, len(headers), hashlib.sha256(), sparse), content, len(headers))
         finally:
             os.close(opened.descriptor)
         return True
@@ -211,7 +218,8 @@ class Packer:
     def _stream(self, member: OpenMember, content: FileContent, done: int) -> bytes | None:
         """Pack the rest of `member`, of which `done` bytes (headers included) are packed; returns its digest."""
         row, digest = member.row, member.hash
-        content_end = member.header_bytes + row.entry.size
+        # A sparse member whose map is not known any more is zeros to its end.
+        content_end = min(member.header_bytes + content_bytes(row.entry), row.tar_bytes)
         while done < row.tar_bytes:
             if not self._room:
                 self._seal(replace(member, row=row._replace(flags=int(content.flags)), hash=digest and digest.copy()))
@@ -242,31 +250,37 @@ class Packer:
             opened = None
         if opened is not None:
             try:
-                digest = self._digest_so_far(member, opened, min(done - member.header_bytes, entry.size))
-                if digest is not None:
-                    content = FileContent(opened.descriptor, member.row.flags & ~FileFlag.CONTINUES)
-                    self._finish(replace(member, hash=digest), content, done)
+                known = self._as_it_was(member, opened, done)
+                if known is not None:
+                    flags = member.row.flags & ~FileFlag.CONTINUES
+                    self._finish(known, content_of(opened.descriptor, known.sparse, flags), done)
                     return
             finally:
                 os.close(opened.descriptor)
         self._give_up(member, done)
 
-    def _digest_so_far(self, member: OpenMember, opened: OpenedFile, stored: int) -> Any:
-        """The hash over the content that is on tape already; None if the file no longer goes with it."""
+    def _as_it_was(self, member: OpenMember, opened: OpenedFile, done: int) -> OpenMember | None:
+        """`member` with the hash over its content that is on tape already; None if the file no longer goes with it."""
         flags = member.row.flags
         if flags & FileFlag.DAMAGED or not same_file(opened.entry, member.row.entry):
             return None
         if member.hash is not None:
-            return member.hash.copy()
+            return replace(member, hash=member.hash.copy())
         if flags & FileFlag.CHANGED:
             return None
-        digest, content, at = hashlib.sha256(), FileContent(opened.descriptor), 0
+        if flags & FileFlag.SPARSE and member.sparse is None:
+            found = _mapped(member, opened)
+            if found is None:
+                return None
+            member = found
+        digest, content, at = hashlib.sha256(), content_of(opened.descriptor, member.sparse), 0
+        stored = min(done - member.header_bytes, content_bytes(member.row.entry))
         while at < stored:
             piece = self._view[: min(stored - at, len(self._view))]
             content.fill(piece, at)
             digest.update(piece)
             at += len(piece)
-        return None if content.flags else digest
+        return None if content.flags & ~FileFlag.SPARSE else replace(member, hash=digest)
 
     def _give_up(self, member: OpenMember, done: int) -> None:
         """Fill the member with zeros to its end, and store what is under its path now directly behind it.
@@ -276,7 +290,7 @@ class Packer:
         flags = int(member.row.flags & ~FileFlag.CONTINUES | FileFlag.DAMAGED)
         member = replace(member, row=member.row._replace(flags=flags), hash=member.hash and member.hash.copy())
         if done < member.row.tar_bytes:
-            digest = self._stream(member, FileContent(-1, flags), done)
+            digest = self._stream(member, content_of(-1, member.sparse, flags), done)
             self._rows.append(member.row._replace(sha256=digest))
         path = member.row.entry.path
         self._warn("changed", path, "it changed between two attempts to store it, and is stored again")
@@ -335,7 +349,7 @@ class Packer:
         self._room -= len(data)
 
     def _make_room(self, header_bytes: int, tar_bytes: int) -> None:
-        """Begin a new frame if a member that does not fit must not begin in this one."""
+        """Begin a new frame if a member that does not fit must not begin in this one. `header_bytes` stay together."""
         if self._at and (tar_bytes <= self._frame_bytes or header_bytes > self._room):
             self._seal(self._unsettled)
         if header_bytes > self._room:  # attributes larger than a frame: it gets a frame of its own measure
@@ -361,3 +375,15 @@ class Packer:
         self._view = self._conveyor.take_buffer()
         self._at = 0
         self._room = len(self._view)
+
+
+def _mapped(member: OpenMember, opened: OpenedFile) -> OpenMember | None:
+    """`member`, of which only its row is known, with the map of its file made again; None if it has another by now."""
+    entry, sparse = opened.entry, find_map(opened.descriptor, opened.entry.size)
+    if sparse is None:
+        return None
+    entry = replace(entry, stored_bytes=sparse.stored_bytes)
+    header_bytes = len(member_headers(entry))
+    if header_bytes + padded(sparse.stored_bytes) != member.row.tar_bytes:
+        return None
+    return replace(member, row=member.row._replace(entry=entry), header_bytes=header_bytes, sparse=sparse)

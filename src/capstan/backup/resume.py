@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 
 from capstan.backup.source import FirstName, Inode
 from capstan.core.backup import BackupSet, Commit
-from capstan.core.files import FileFlag, FileType, Row, scan_key
+from capstan.core.files import FileFlag, FileType, scan_key
 from capstan.errors import Refused
 from capstan.fileindex.chain import ChainSet, read_deleted, state_rows
 from capstan.fileindex.reading import read_rows, read_rows_backwards
@@ -148,17 +148,12 @@ def _last_deleted(listing: Path | None) -> bytes | None:
 
 
 def _open_member(part: IndexPart) -> OpenMember | None:
-    """The member that goes on behind the part's commit point: the writer puts its provisional row last."""
+    """The member that goes on behind the part's commit point: the writer puts its provisional row last.
+
+    Of a sparse one the packer finds map and headers again.
+    """
     row = next(read_rows_backwards(part.files), None)
     if row is None or not row.flags & FileFlag.CONTINUES:
         return None
     row = row._replace(flags=int(row.flags & ~FileFlag.CONTINUES))
-    if row.flags & FileFlag.SPARSE:
-        row = _given_up(row)
     return OpenMember(row, header_bytes=row.tar_bytes - padded(row.entry.size))
-
-
-def _given_up(row: Row) -> Row:
-    """The row of a sparse member, whose extents the index does not have: it counts as damaged, so its rest is zeros and
-    the file is stored again behind it. What takes it up instead belongs here."""
-    return row._replace(flags=int(row.flags | FileFlag.DAMAGED))

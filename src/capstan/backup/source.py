@@ -16,8 +16,8 @@ class SourceWarning:
     """Trouble with one entry: the backup goes on. `path` is a stored path.
 
     `code` is stable: `vanished` is certainly not there any more; `unreadable` is there, as far as anybody knows (for a
-    directory: with everything that was ever in it); `changed`, `socket`, `unmounted`, `empty`. `entry`: what an earlier
-    set knew of it; it goes into the index as unreadable.
+    directory: with everything that was ever in it); `changed`, `socket`, `unmounted`, `empty`, `xattr`.
+    `entry`: what an earlier set knew of it; it goes into the index as unreadable.
     """
 
     code: str
@@ -71,7 +71,8 @@ class BackupSource(Protocol):
 
         The keys of all that is yielded are strictly ascending over all roots together: each path comes once, as an
         entry or as a warning about it. One exception: that the names in a directory could not be read is told where
-        its content would stand, behind its own entry, and none of the content is yielded.
+        its content would stand, behind its own entry, and none of the content is yielded. (Warnings `xattr` come behind
+        an entry that is stored all the same, once it was described or opened.)
         `after`: exactly what a whole scan yields behind the entry of this stored path (resume); what lies before is
         not read. It need not be there any more.
 

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from capstan.backup.exclude import ExcludeRules
 from capstan.backup.hard_links import HardLinks
-from capstan.backup.inode_entry import entry_of, read_xattrs
+from capstan.backup.inode_entry import entry_of
 from capstan.backup.reach import LONGEST, by_descriptor, open_listed, open_searched
 from capstan.backup.roots import RootTree, root_tree
 from capstan.backup.sorted_names import SortedNames
 from capstan.backup.source import Inode, SourceWarning
+from capstan.backup.unread import Unread
 from capstan.core.files import FileEntry, FileType, scan_key
 from capstan.errors import SourceError
 
@@ -66,8 +67,9 @@ class TreeWalk:
     """Iterate it once. Everything that leads to the roots is walked by the same code as what is in them, so that the
     order is that of one tree, however many roots there are."""
 
-    def __init__(self, rules: WalkRules, after: bytes | None, links: HardLinks) -> None:
+    def __init__(self, rules: WalkRules, after: bytes | None, links: HardLinks, unread: Unread) -> None:
         self._rules = rules
+        self._unread = unread
         self._start = None if after is None else scan_key(after)
         self._links = links
 
@@ -186,7 +188,8 @@ class TreeWalk:
             kind = entry.type
         if kind is not FileType.REGULAR and kind is not FileType.HARDLINK:
             short = len(path) < LONGEST
-            entry.xattrs = read_xattrs(b"/" + path if short else by_descriptor(descriptor, name))
+            file = b"/" + path if short else by_descriptor(descriptor, name)
+            entry.xattrs = self._unread.xattrs(file, path)
         return entry
 
     def _is_skipped(self, found: os.stat_result) -> bool:

@@ -55,6 +55,7 @@ class FileEntry:
     rdev_major: int = 0
     rdev_minor: int = 0
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
+    stored_bytes: int = -1  # of content in the stream, where that is not `size`: it is stored without its holes
 
 
 class Row(NamedTuple):

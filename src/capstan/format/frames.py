@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from capstan.core.files import Row
+from capstan.format.sparse import SparseMap
 
 
 @dataclass(slots=True)
@@ -20,11 +21,13 @@ class Totals:
 @dataclass(slots=True)
 class OpenMember:
     """The member that goes on behind a frame. `row` has its final `tar_offset` and `tar_bytes`. `hash` is the state
-    of its SHA-256 up to the frame's end (a copy of its own), None when it was not kept."""
+    of its SHA-256 up to the frame's end (a copy of its own), None when it was not kept. `sparse`: the map of a member
+    that is stored without its holes, None when it was not kept, or the member is not such a one."""
 
     row: Row
     header_bytes: int
     hash: Any = None
+    sparse: SparseMap | None = None
 
 
 @dataclass(slots=True)

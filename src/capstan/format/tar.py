@@ -11,6 +11,7 @@ from functools import lru_cache
 from zlib import adler32
 
 from capstan.core.files import FileEntry, FileType
+from capstan.format.acl import ACL_RECORDS, acl_text
 from capstan.format.layout import TAR_BLOCK
 
 _TYPES = {
@@ -26,6 +27,9 @@ _KINDS = {value: key for key, value in _TYPES.items()}
 _MAX_SIZE = 8**11 - 1  # what eleven octal digits hold
 _MAX_ID = 8**7 - 1
 _XATTR = b"SCHILY.xattr."
+_SPARSE_1_0 = b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n"
+_SPARSE_NAME = b"GNU.sparse.name"
+_SPARSE_SIZE = b"GNU.sparse.realsize"
 
 
 def padded(size: int) -> int:
@@ -35,7 +39,9 @@ def padded(size: int) -> int:
 
 def content_bytes(entry: FileEntry) -> int:
     """How many bytes of content follow the headers of `entry` in the stream."""
-    return entry.size if entry.type is FileType.REGULAR else 0
+    if entry.type is not FileType.REGULAR:
+        return 0
+    return entry.size if entry.stored_bytes < 0 else entry.stored_bytes
 
 
 def member_headers(entry: FileEntry) -> bytes:
@@ -55,6 +61,7 @@ def _plain_file(entry: FileEntry) -> bytes | None:
     if (
         entry.type is not FileType.REGULAR
         or entry.xattrs
+        or entry.stored_bytes >= 0
         or entry.size > _MAX_SIZE
         or not 1_000_000_000_000_000_000 <= entry.mtime_ns < _MAX_SIZE * 1_000_000_000
     ):
@@ -86,7 +93,10 @@ def _shared_fields(mode: int, uid: int, gid: int, owner: str, group: str) -> tup
 
 
 def _any_member(entry: FileEntry) -> bytes:
-    path = entry.path + b"/" if entry.type is FileType.DIRECTORY else entry.path
+    sparse = entry.stored_bytes >= 0
+    path = _sparse_name(entry.path) if sparse else entry.path
+    if entry.type is FileType.DIRECTORY:
+        path += b"/"
     size = content_bytes(entry)
     seconds, nanoseconds = divmod(entry.mtime_ns, 1_000_000_000)
     name, prefix = path, b""
@@ -108,6 +118,11 @@ def _any_member(entry: FileEntry) -> bytes:
         extended += _pax(b"gname", group)
     for key, value in entry.xattrs:
         extended += _pax(_XATTR + key, value)
+        text = acl_text(value) if key in ACL_RECORDS else None
+        if text is not None:
+            extended += _pax(ACL_RECORDS[key], text)
+    if sparse:  # behind `path` and `size`: some readers take the last that speaks of a name or a size
+        extended += _SPARSE_1_0 + _pax(_SPARSE_NAME, entry.path) + _pax(_SPARSE_SIZE, b"%d" % entry.size)
     if nanoseconds or not 0 <= seconds <= _MAX_SIZE:
         if not extended and 1_000_000_000 <= seconds < 10_000_000_000:
             pax = _PAX_30 + b"30 mtime=%d.%09d\n" % (seconds, nanoseconds) + _PAD_30
@@ -148,6 +163,10 @@ def parse_member(data: bytes | memoryview) -> tuple[FileEntry, int]:
         raise ValueError(f"unknown member type {header[156:157]!r}")
     prefix = header[345:500].rstrip(b"\0")
     path = extended.get(b"path") or (prefix + b"/" if prefix else b"") + header[:100].rstrip(b"\0")
+    size, stored_bytes = int(extended.get(b"size") or int(header[124:135], 8)), -1
+    if _SPARSE_SIZE in extended:
+        path = extended.get(_SPARSE_NAME, path)
+        size, stored_bytes = int(extended[_SPARSE_SIZE]), size
     mtime = extended.get(b"mtime")
     entry = FileEntry(
         path=path[:-1] if kind is FileType.DIRECTORY and path.endswith(b"/") else path,
@@ -155,7 +174,7 @@ def parse_member(data: bytes | memoryview) -> tuple[FileEntry, int]:
         mode=int(header[100:107], 8),
         uid=int(extended.get(b"uid") or int(header[108:115], 8)),
         gid=int(extended.get(b"gid") or int(header[116:123], 8)),
-        size=int(extended.get(b"size") or int(header[124:135], 8)),
+        size=size,
         mtime_ns=_nanoseconds(mtime) if mtime else int(header[136:147], 8) * 1_000_000_000,
         owner=(extended.get(b"uname") or header[265:297].rstrip(b"\0")).decode("utf-8", "replace"),
         group=(extended.get(b"gname") or header[297:329].rstrip(b"\0")).decode("utf-8", "replace"),
@@ -163,6 +182,7 @@ def parse_member(data: bytes | memoryview) -> tuple[FileEntry, int]:
         rdev_major=int(header[329:336].rstrip(b"\0") or b"0", 8),
         rdev_minor=int(header[337:344].rstrip(b"\0") or b"0", 8),
         xattrs=tuple((key[len(_XATTR) :], value) for key, value in extended.items() if key.startswith(_XATTR)),
+        stored_bytes=stored_bytes,
     )
     return entry, offset + TAR_BLOCK
 
@@ -191,6 +211,12 @@ def _mode_and_owner(mode: int, uid: int, gid: int) -> bytes:
 @lru_cache(maxsize=4096)
 def _names(owner: bytes, group: bytes, major: int, minor: int) -> bytes:
     return b"ustar\x0000" + owner.ljust(32, b"\0") + group.ljust(32, b"\0") + b"%07o\0%07o\0" % (major, minor)
+
+
+def _sparse_name(path: bytes) -> bytes:
+    """What a sparse member is called: a reader that does not know such members makes no file under the real name."""
+    directory, slash, name = path.rpartition(b"/")
+    return directory + slash + b"GNUSparseFile.0/" + name
 
 
 def _split(path: bytes) -> tuple[bytes, bytes, bool]:

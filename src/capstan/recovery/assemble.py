@@ -16,6 +16,7 @@ from capstan.errors import TargetError
 from capstan.format.tar import content_bytes, has_extras, padded, parse_member
 from capstan.recovery.report import Problem, RecoveryReport, Trouble
 from capstan.recovery.selection import LinkPlan
+from capstan.recovery.sparse import SparseSink
 from capstan.recovery.stream import FrameData, FrameStream
 from capstan.recovery.target import FileSink, Placement, RecoveryTarget
 
@@ -207,17 +208,17 @@ class _Member:
         self.row = row
         self.place = Trouble(frame.barcode, frame.block, "it begins here")
         self.problem: Problem | None = None
-        size = content_bytes(row.entry)
-        self._content_at = row.tar_offset + row.tar_bytes - padded(size)
-        self._content_end = self._content_at + size
         self._want = row.tar_offset
+        self._sparse = bool(row.flags & FileFlag.SPARSE)
+        self._content_at = -1  # not known yet
+        if not self._sparse:
+            self._begin(content_bytes(row.entry))
         self._headers = b""
         self._whole: memoryview | None = None  # the content, when it lies in one frame
         self._gathered = bytearray()
         self._sha256 = hashlib.sha256()
         self._target = target
         self._sink: FileSink | None = None
-        self._large = size > _IN_MEMORY
         self._skipped = False
 
     def add(self, begin: int, data: memoryview | None, frame: FrameData) -> None:
@@ -230,6 +231,8 @@ class _Member:
             self.spoil("lost", _LOST)
         else:
             end = min(begin + len(data), self.row.tar_offset + self.row.tar_bytes)
+            if self._content_at < 0 and not self._find_content(data[self._want - begin :]):
+                return
             if self._want < self._content_at:
                 self._headers += bytes(data[self._want - begin : min(end, self._content_at) - begin])
             low, high = max(self._want, self._content_at), min(end, self._content_end)
@@ -252,13 +255,16 @@ class _Member:
 
     def commit(self, target: RecoveryTarget, entry: FileEntry) -> Placement:
         """Give the verified content to the target. On TargetError nothing is left under the file's name."""
+        content = self._whole if self._whole is not None else memoryview(self._gathered)
+        if self._sparse and self._sink is None and not self._skipped:
+            self._write(target, content)
         if self._skipped:
             return Placement.SKIPPED
         if self._sink is not None:
             self._sink.commit()
             self._sink = None
             return Placement.WRITTEN
-        return target.whole_file(entry, self._whole if self._whole is not None else memoryview(self._gathered))
+        return target.whole_file(entry, content)
 
     def spoil(self, code: str, what: str, trouble: Trouble | None = None) -> None:
         """It cannot be restored; leave nothing of it."""
@@ -272,6 +278,25 @@ class _Member:
         if self._sink is not None:
             self._sink.abort()
             self._sink = None
+
+    def _begin(self, stored_bytes: int) -> None:
+        """Its content has `stored_bytes`, and is padded to where the row ends."""
+        self._stored_bytes = stored_bytes
+        self._content_at = self.row.tar_offset + self.row.tar_bytes - padded(stored_bytes)
+        self._content_end = self._content_at + stored_bytes
+        self._large = stored_bytes > _IN_MEMORY
+
+    def _find_content(self, member: memoryview) -> bool:
+        """How much is stored of a sparse file is said by its headers only, which are never divided. False: spoilt."""
+        try:
+            parsed, length = parse_member(member)
+            self._begin(content_bytes(parsed))
+            if (parsed.size, self._content_at) != (self.row.entry.size, self.row.tar_offset + length):
+                raise ValueError("they do not go with the file index")
+        except ValueError as error:
+            self.spoil("damaged", f"its headers cannot be read ({error})", self.place)
+            return False
+        return True
 
     def _take(self, content: memoryview, *, whole: bool) -> None:
         self._sha256.update(content)
@@ -293,5 +318,8 @@ class _Member:
         if self._sink is None:
             self._sink = target.open_file(self.entry())
             self._skipped = self._sink is None
+            if self._sink is not None and self._sparse:
+                size = self.row.entry.size
+                self._sink = SparseSink(self._sink, size=size, stored_bytes=self._stored_bytes)
         if self._sink is not None:
             self._sink.write(content)

@@ -30,12 +30,12 @@ from capstan.recovery.report import RecoveryReport
 from capstan.recovery.rows import SetTable, kept_parts
 from capstan.recovery.select import RestoreRequest, Selector, make_selector, resolve_set
 from capstan.recovery.selection import Selection, select_chain
-from capstan.recovery.target import RecoveryTarget
+from capstan.recovery.target import RecoveryTarget, Tell
 
 _TICK = 0.5  # seconds between two looks at the counters
 _TOLD = 1000  # problems that become events one by one; the result has more, and the counts are exact
 
-TargetFactory = Callable[[RestoreRequest], RecoveryTarget]
+TargetFactory = Callable[[RestoreRequest, Tell], RecoveryTarget]
 
 
 @dataclass(slots=True)
@@ -192,11 +192,10 @@ class RestoreEngine:
         await phases.enter(RestorePhase.SELECT, files=prepared.files, bytes=prepared.content_bytes)
         await phases.enter(RestorePhase.CREATE)
         report = RecoveryReport()
-        target = await asyncio.to_thread(self._open_target, request)
+        target = await asyncio.to_thread(self._open_target, request, report.warn)
         try:
             await self._read(prepared, target, report, phases, context, began)
-            for warning in await asyncio.to_thread(target.finish):
-                report.warn(warning.code, warning.path, warning.detail)
+            await asyncio.to_thread(target.finish)
         finally:
             await asyncio.to_thread(target.close)
         for path in sorted(prepared.selector.unmatched):
@@ -279,6 +278,7 @@ def counts(report: RecoveryReport) -> dict[str, Any]:
         "locates": report.locates,
         "errors": report.error_count,
         "warnings": report.warning_count,
+        "warning_codes": dict(report.warning_codes),
         "missing_cartridges": list(report.missing),
         "problems": [problem.as_dict() for problem in report.problems[:_TOLD]],
         "damage": [trouble.as_dict() for trouble in report.damage[:_TOLD]],

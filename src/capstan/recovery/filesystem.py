@@ -8,25 +8,26 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from capstan.core.backup import Conflicts
 from capstan.core.files import FileEntry, FileType, display_path
 from capstan.errors import TargetError
 from capstan.recovery.metadata import apply_to_descriptor, apply_to_name
 from capstan.recovery.places import Places
-from capstan.recovery.target import FileSink, Placement, TargetWarning
+from capstan.recovery.target import FileSink, Placement, Tell
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class FilesystemTarget:
-    """Implements `recovery.target.RecoveryTarget` below one directory."""
+    """Implements `recovery.target.RecoveryTarget` below one directory. `tell` hears of each warning, on the thread
+    that makes it."""
 
-    def __init__(self, root: bytes, *, conflicts: Conflicts = Conflicts.SKIP, strip: int = 0) -> None:
+    def __init__(self, root: bytes, *, tell: Tell, conflicts: Conflicts = Conflicts.SKIP, strip: int = 0) -> None:
         self._places = Places(root, strip=strip)
         self._conflicts = conflicts
-        self._warnings: list[TargetWarning] = []
+        self._tell = tell
         self._directories: dict[bytes, FileEntry] = {}  # stripped path: metadata to apply at the end
         self._renamed: dict[bytes, bytes] = {}  # stripped path: the path it got instead
         self._count = 0
@@ -123,9 +124,9 @@ class FilesystemTarget:
                 return None
             return FilesystemSink(self, entry, os.dup(at), chosen, self._temporary_name())
 
-    def finish(self) -> Sequence[TargetWarning]:
-        """Directories get their metadata, deepest first: what is made in a directory changes its time."""
-        for path in sorted(self._directories, key=lambda path: path.count(b"/"), reverse=True):
+    def finish(self) -> None:
+        """Directories get their metadata, each behind those in it: what is made in a directory changes its time."""
+        for path in sorted(self._directories, reverse=True):
             entry = self._directories[path]
             try:
                 at, _ = self._places.find(path + b"/.")
@@ -135,8 +136,6 @@ class FilesystemTarget:
         self._directories.clear()
         if hasattr(os, "sync"):
             os.sync()
-        warnings, self._warnings = self._warnings, []
-        return warnings
 
     def close(self) -> None:
         self._places.close()
@@ -189,9 +188,6 @@ class FilesystemTarget:
     def _temporary_name(self) -> bytes:
         self._count += 1
         return b".capstan-%d-%d.part" % (os.getpid(), self._count)
-
-    def _tell(self, code: str, path: bytes, detail: str) -> None:
-        self._warnings.append(TargetWarning(code, path, detail))
 
 
 class FilesystemSink:

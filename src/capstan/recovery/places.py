@@ -58,26 +58,30 @@ class Places:
             os.close(self._open.pop(known))
 
     def _directory(self, path: bytes) -> int:
-        if not path:
-            return self._root
-        known = self._open.get(path)
-        if known is not None:
-            self._open.move_to_end(path)
-            return known
-        above, _, name = path.rpartition(b"/")
-        parent = self._directory(above)
-        try:
-            descriptor, made = _enter(parent, name)
+        """From the nearest directory above that is open; as deep as it may be."""
+        known, missing = path, []
+        while known and known not in self._open:
+            known, _, name = known.rpartition(b"/")
+            missing.append(name)
+        descriptor = self._root
+        if known:
+            descriptor = self._open[known]
+            self._open.move_to_end(known)
+        while missing:
+            name = missing.pop()
+            known = known + b"/" + name if known else name
+            try:
+                descriptor, made = _enter(descriptor, name)
+            except OSError as error:
+                reason = error.strerror or str(error)
+                if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                    reason = "something that is not a directory, maybe a link, is on the way; refused"
+                raise TargetError(path=display_path(known), reason=reason) from None
             if made:
-                self.made.add(path)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            if error.errno in (errno.ELOOP, errno.ENOTDIR):
-                reason = "something that is not a directory, maybe a link, is on the way; refused"
-            raise TargetError(path=display_path(path), reason=reason) from None
-        self._open[path] = descriptor
-        if len(self._open) > _KEPT:
-            os.close(self._open.popitem(last=False)[1])
+                self.made.add(known)
+            self._open[known] = descriptor
+            if len(self._open) > _KEPT:
+                os.close(self._open.popitem(last=False)[1])
         return descriptor
 
 

@@ -46,6 +46,7 @@ class RecoveryReport:
 
     `entries` counts what was handled, `files` all of them but directories, `content_bytes` what was written of them,
     `verified_files` those whose digest agreed.
+    `warnings` are the first of them, `warning_codes` counts all by code.
     `damage`: places on tape, whether or not a selected file lies there.
     """
 
@@ -62,6 +63,7 @@ class RecoveryReport:
     current: bytes = b""
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
+    warning_codes: dict[str, int] = field(default_factory=dict)
     damage: list[Trouble] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
@@ -74,6 +76,7 @@ class RecoveryReport:
     def warn(self, code: str, path: bytes, what: str) -> None:
         """Something a person should know; every byte that was stored is there."""
         self.warning_count += 1
+        self.warning_codes[code] = self.warning_codes.get(code, 0) + 1
         if len(self.warnings) < _KEPT:
             self.warnings.append(Problem(code, path, what))
 

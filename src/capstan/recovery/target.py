@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from enum import Enum
 from typing import Protocol
 
@@ -17,13 +16,9 @@ class Placement(Enum):
     SKIPPED = "skipped"  # something is there, and the conflicts policy keeps it
 
 
-@dataclass(frozen=True, slots=True)
-class TargetWarning:
-    """What the target could not take (owner, xattr, …). `path` is a stored path."""
-
-    code: str
-    path: bytes
-    detail: str = ""
+# How a target says what it could not take: code (`owner`, `mode`, `xattr`, `times`, `device`, `directory`), stored
+# path, detail. There may be millions: whoever hears them counts, and keeps some.
+Tell = Callable[[str, bytes, str], None]
 
 
 class FileSink(Protocol):
@@ -48,7 +43,7 @@ class RecoveryTarget(Protocol):
     """Takes entries in any order. A directory that comes behind its content was made on the way, and is described then.
 
     Never writes outside its root, whatever paths, links or `..` it is given: such an entry raises TargetError.
-    Metadata that cannot be applied becomes a TargetWarning. Times and modes of directories are applied by `finish`.
+    Metadata that cannot be applied is told (`Tell`) and never an error. That of directories is applied by `finish`.
     """
 
     def directory(self, entry: FileEntry) -> Placement: ...
@@ -71,8 +66,8 @@ class RecoveryTarget(Protocol):
         """A sink for a large regular file; None when the conflicts policy keeps what is there."""
         ...
 
-    def finish(self) -> Sequence[TargetWarning]:
-        """Apply what was deferred and return all warnings of the restore."""
+    def finish(self) -> None:
+        """Apply what was deferred, and sync everything."""
         ...
 
     def close(self) -> None:

@@ -84,7 +84,8 @@ def check_rows(tar: bytes, rows: Iterable[Row]) -> dict[bytes, tuple[FileEntry, 
         assert row.tar_offset == end, "members stand one behind the other, and each has one row"
         end += row.tar_bytes
         entry, headers = parse_member(memoryview(tar)[row.tar_offset : row.tar_offset + row.tar_bytes])
-        assert (entry.path, entry.type) == (row.entry.path, row.entry.type)
+        assert (entry.path, entry.type, entry.size) == (row.entry.path, row.entry.type, row.entry.size)
+        assert (entry.stored_bytes >= 0) == bool(row.flags & FileFlag.SPARSE)
         content = tar[row.tar_offset + headers : row.tar_offset + headers + content_bytes(entry)]
         assert not any(tar[row.tar_offset + headers + len(content) : end]), "the padding is zeros"
         if row.sha256 is not None or not row.flags & FileFlag.DAMAGED:  # a damaged one need not have a digest

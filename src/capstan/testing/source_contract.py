@@ -77,6 +77,25 @@ class SourceContract:
         assert found[names[1]].target == found[names[0]].path
         assert [found[name].links for name in (*names, b"a/3")] == [2, 2, 1]
 
+    def test_attributes(self, tree: Path) -> None:
+        """Extended attributes come with every entry that has some: those of regular files when they are opened."""
+        fill(tree)
+        attributes = {"a/3": "user.file", "a": "user.directory"}
+        if os.geteuid() == 0:
+            attributes |= {"b/x/1": "security.x", "link": "trusted.link", "fifo": "trusted.fifo"}
+        for name, attribute in attributes.items():
+            os.setxattr(tree / name, attribute, name.encode(), follow_symlinks=False)
+        source = self.source(tree)
+        found = {}
+        for entry in entries(source):
+            name = os.fsdecode(entry.path.rpartition(os.fsencode(tree.name) + b"/")[2])
+            if name in attributes:
+                if entry.type is FileType.REGULAR:
+                    os.close(source.descriptor(entry))
+                found[name] = dict(entry.xattrs)
+        wanted = {name: {attribute.encode(): name.encode()} for name, attribute in attributes.items()}
+        assert found == wanted
+
     def test_going_on_behind_any_path(self, tree: Path) -> None:
         """`after` gives exactly the rest, whichever entry it names."""
         fill(tree)

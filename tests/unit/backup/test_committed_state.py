@@ -68,14 +68,6 @@ def test_a_member_that_was_given_up_stays_open(tmp_path: Path) -> None:
     assert member.header_bytes == 512
 
 
-def test_a_sparse_member_is_given_up(tmp_path: Path) -> None:
-    """Its extents are not in the index: it counts as damaged, and is stored again."""
-    sparse = row(entry(b"s/f", size=1 << 40), flags=FileFlag.SPARSE)
-    member = committed(tmp_path, [frame([], member=OpenMember(sparse, 512))], [0]).resume.open_member
-    assert member is not None
-    assert member.row.flags == FileFlag.SPARSE | FileFlag.DAMAGED
-
-
 def test_a_gap_in_the_commit_points_is_refused(tmp_path: Path) -> None:
     """What is in between is not there, so nothing can be put behind it."""
     store = FileIndexStore(tmp_path / "indexes")

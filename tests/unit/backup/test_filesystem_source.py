@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -376,9 +377,8 @@ except SourceError as error:
 def test_what_may_not_be_read(tmp_path: Path) -> None:
     """Without the right to list a directory: a warning `unreadable`, or an error before anything is yielded where it is
     a root. Directories above a root need not be listed."""
-    os.chmod(tmp_path.parent, 0o711)
-    os.chmod(tmp_path.parent.parent, 0o711)
-    os.chmod(tmp_path, 0o711)
+    for folder in (tmp_path, *tmp_path.parents[: len(tmp_path.relative_to(tempfile.gettempdir()).parts) - 1]):
+        folder.chmod(0o711)  # somebody else is to get here
     (tmp_path / "open/closed").mkdir(parents=True)
     (tmp_path / "open/closed/file").touch()
     (tmp_path / "other").mkdir()

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import os
+import struct
+import subprocess
 import tarfile
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from capstan.core.files import FileEntry, FileType
+from capstan.format.acl import acl_text
 from capstan.format.tar import member_headers, parse_member
 
 COMPONENT = st.binary(min_size=1, max_size=120).filter(
@@ -87,3 +91,40 @@ def test_a_cut_off_header_is_an_error() -> None:
     for length in range(0, len(headers), 100):
         with pytest.raises(ValueError):
             parse_member(headers[:length])
+
+
+def acl(*entries: tuple[int, int, int]) -> bytes:
+    """An attribute's value, of (tag, permissions, identifier)."""
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+NOBODY = 0xFFFFFFFF
+LIST = acl((1, 6, NOBODY), (2, 5, 1234), (4, 4, NOBODY), (8, 3, 4_000_000_000), (16, 7, NOBODY), (32, 0, NOBODY))
+
+
+def test_an_access_control_list_as_text() -> None:
+    """Every kind of entry, with numeric identifiers; a form that is not known gives no text rather than a wrong one."""
+    assert acl_text(LIST) == b"user::rw-,user:1234:r-x,group::r--,group:4000000000:-wx,mask::rwx,other::---"
+    assert acl_text(acl((64, 6, NOBODY))) is None
+    assert acl_text(LIST[:-1]) is None
+    assert acl_text(b"\3" + LIST[1:]) is None
+    assert acl_text(b"") is None
+
+
+@pytest.mark.requires("tar")
+@pytest.mark.parametrize("options", [["--acls"], ["--xattrs", "--xattrs-include=*"], None])
+def test_stock_tar_restores_access_control_lists(tmp_path: Path, options: list[str] | None) -> None:
+    """With the options for lists, with those for attributes, and with both, as RESTORE.txt has them."""
+    xattrs = ((b"system.posix_acl_access", LIST), (b"system.posix_acl_default", LIST))
+    owner = {"uid": os.getuid(), "gid": os.getgid()}
+    folder = FileEntry(path=b"d", type=FileType.DIRECTORY, mode=0o670, size=0, mtime_ns=10**18, xattrs=xattrs, **owner)
+    file = FileEntry(path=b"f", type=FileType.REGULAR, mode=0o670, size=0, mtime_ns=1, xattrs=xattrs[:1], **owner)
+    both = ["--acls", "--xattrs", "--xattrs-include=*"]
+    subprocess.run(
+        ["tar", "-xpf", "-", "-C", tmp_path, "--delay-directory-restore", "--numeric-owner", *(options or both)],
+        input=member_headers(file) + member_headers(folder) + bytes(1024),
+        check=True,
+    )
+    assert os.getxattr(tmp_path / "f", "system.posix_acl_access") == LIST
+    assert os.getxattr(tmp_path / "d", "system.posix_acl_access") == LIST
+    assert os.getxattr(tmp_path / "d", "system.posix_acl_default") == LIST

@@ -205,7 +205,7 @@ class WrittenHome:
             manager=self.manager,  # type: ignore[arg-type]
             store=self.store,
             clock=self.clock,
-            open_target=lambda request: self.target,
+            open_target=lambda request, tell: self.target,
         )
 
     def verifier(self) -> VerifyEngine:

@@ -25,7 +25,7 @@ from capstan.recovery.rows import Part, SetTable
 from capstan.recovery.select import Selector, make_selector
 from capstan.recovery.selection import Selection
 from capstan.recovery.stream import FrameReader, FrameStream
-from capstan.recovery.target import FileSink, Placement, TargetWarning
+from capstan.recovery.target import FileSink, Placement
 from capstan.testing.memory_drive import MemoryTape, MemoryTapeDrive
 
 RECORD = 65_536
@@ -224,8 +224,8 @@ class MemoryTarget:
     def open_file(self, entry: FileEntry) -> FileSink | None:
         return None if self._take(entry) is Placement.SKIPPED else _MemorySink(self, entry.path)
 
-    def finish(self) -> Sequence[TargetWarning]:
-        return []
+    def finish(self) -> None:
+        return None
 
     def close(self) -> None:
         self.open.clear()
