@@ -28,6 +28,8 @@ from capstan.media.ledger import Ledger, settle
 from capstan.media.manager import Purpose, TapeManager
 from capstan.recovery.inspection import Inspection, inspect_cartridge
 
+_ATTEMPTS = 2  # mounts of one cartridge when the drive fails
+
 
 @dataclass(slots=True)
 class _Affected:
@@ -103,14 +105,21 @@ class RebuildEngine:
 
     async def _inspect(self, library: str, cartridge: Cartridge, spool: Path, context: JobContext) -> Inspection:
         barcode = cartridge.barcode
-        try:
-            async with self._manager.mount(
-                library, barcode=barcode, purpose=Purpose.INSPECT, context=context
-            ) as mounted:
-                await context.phase("read", cartridge=barcode)
-                inspection = await mounted.lane.run(inspect_cartridge, barcode, spool)
-        except (CartridgeMissing, DeviceError, FormatError, TransportError) as error:
-            inspection = Inspection(barcode, CartridgeState.SUSPECT, str(error))
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                async with self._manager.mount(
+                    library, barcode=barcode, purpose=Purpose.INSPECT, context=context
+                ) as mounted:
+                    await context.phase("read", cartridge=barcode)
+                    inspection = await mounted.lane.run(inspect_cartridge, barcode, spool)
+                break
+            except (DeviceError, TransportError) as error:
+                inspection = Inspection(barcode, CartridgeState.SUSPECT, str(error))
+                if attempt < _ATTEMPTS:  # another mount may get another drive
+                    await context.warning(error.code, detail=str(error))
+            except (CartridgeMissing, FormatError) as error:
+                inspection = Inspection(barcode, CartridgeState.SUSPECT, str(error))
+                break
         if inspection.state in (CartridgeState.FOREIGN, CartridgeState.SUSPECT):
             await context.warning(f"cartridge-{inspection.state}", detail=f"{barcode}: {inspection.reason}")
         for trouble in inspection.troubles:
