@@ -62,4 +62,4 @@ def test_killed(scene: Scene, bench: Path, operation: Operation, where: str) -> 
         return ended.came
 
     count = moments_of(scene, operation, where)
-    go_through(scene, bench, case, name=f"{operation.name} {where}", count=count, sample=2)
+    go_through(scene, bench, case, name=f"{operation.name} {where}", count=count, sample=1)
