@@ -40,6 +40,8 @@ def prove(scene: Scene, operation: Operation, outcome: Outcome | None, *, tape_f
     nothing_written_is_lost(scene, operation)
     if outcome is None:
         same_as_source(scene, scene.target, killed=True)
+        if operation.name == "rebuild":
+            assert _sets_of(scene.home) == _sets_of(scene.template)
     else:
         if outcome.error is not None:
             speaks_clearly(outcome.error)

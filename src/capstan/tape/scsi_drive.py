@@ -296,9 +296,7 @@ class ScsiTapeDrive:
             break
         self._fail(f"command {command[0]:02X}h", completion)
 
-    def _command(
-        self, name: str, command: bytes, timeout: float, *, size: int = 0, tries: int = _ATTENTIONS
-    ) -> bytes:
+    def _command(self, name: str, command: bytes, timeout: float, *, size: int = 0, tries: int = _ATTENTIONS) -> bytes:
         buffer = memoryview(bytearray(size)) if size else None
         for _ in range(tries):
             completion = self._send(command, timeout, buffer, Direction.IN if size else Direction.NONE)
