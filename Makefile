@@ -27,6 +27,11 @@ test: $(VENV)/.dev
 	./tests/packages.sh
 	$(BIN)/pytest -n 2
 
+## soak   every fault there is, for hours of a tape's life: make soak PART=kills for one part; writes docs/soak.md
+soak: $(VENV)/.dev
+	./tests/packages.sh
+	$(BIN)/python tests/soak.py run $(PART); status=$$?; $(BIN)/python tests/soak.py report; exit $$status
+
 ## bench  measure: make bench ONLY=P1 (or P4)
 bench: $(VENV)/.dev
 	$(BIN)/python bench/run.py $(if $(ONLY),--only $(ONLY))

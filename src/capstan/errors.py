@@ -13,8 +13,7 @@ CapstanError
 │   ├── EndOfMedium · BlankMedium · IncompatibleMedium · BlockTooLarge · IllegalRequest · ReservationConflict
 │   ├── ChangerError           a move that cannot be made
 ├── FormatError                what is on the tape is not what it should be
-│   ├── NotCapstanTape · WrongCartridge · Damaged · UnsupportedVersion
-│   ├── TapeAheadOfCatalog · TapeDiffersFromCatalog
+│   ├── NotCapstanTape · WrongCartridge · Damaged · UnsupportedVersion · TapeAheadOfCatalog · TapeDiffersFromCatalog
 ├── MediaError                 no cartridge, no drive
 │   ├── NoCartridgeAvailable · CartridgeMissing · CartridgeTooSmall · NoDriveAvailable
 ├── SourceError · TargetError  the file systems that are read from and written to
@@ -158,6 +157,7 @@ class DeviceError(CapstanError):
     code = "device"
     exit_code = 7
     message = "{device}: {command} failed: {sense}"
+    hint = "look at what the device shows, then run the command again"
 
 
 class PositionLost(DeviceError):
@@ -182,8 +182,6 @@ class NoCartridgeLoaded(DeviceError):
 
 
 class WriteProtected(DeviceError):
-    """Parameters: device."""
-
     code = "write-protected"
     remedy = Remedy.NEW_CARTRIDGE
     message = "{device}: the cartridge is write-protected"
@@ -353,6 +351,7 @@ class NoDriveAvailable(MediaError):
     code = "no-drive-available"
     remedy = Remedy.RETRY
     message = "library {library} has no free drive that works"
+    hint = "wait for the jobs that use the drives (`capstan jobs`), or mend a drive, then run the command again"
 
 
 # ── sources, targets, data, jobs ──────────────────────────────────────────────────────────────────────
@@ -364,6 +363,7 @@ class SourceError(CapstanError):
     code = "source"
     exit_code = 1
     message = "cannot read the source {path}: {reason}"
+    hint = "mount it or mend its permissions, then run the command again"
 
 
 class TargetError(CapstanError):
@@ -372,6 +372,7 @@ class TargetError(CapstanError):
     code = "target"
     exit_code = 1
     message = "cannot write to {path}: {reason}"
+    hint = "free space or mend the permissions, then run the command again: what is whole is kept"
 
 
 class VerificationFailed(CapstanError):
@@ -380,6 +381,7 @@ class VerificationFailed(CapstanError):
     code = "verification-failed"
     exit_code = 6
     message = "{count} files are damaged or missing, first {first}"
+    hint = "everything else is good; restore these from another set"
 
 
 class ParentMissing(CapstanError):

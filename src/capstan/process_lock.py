@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
-from capstan.errors import InUse
+from capstan.errors import InUse, StorageFailed
 
 _held: set[str] = set()
 _guard = threading.Lock()
@@ -29,12 +30,15 @@ class ProcessLock:
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock or raise InUse(what, pid) at once. On failure nothing is held."""
+        """Take the lock or raise InUse(what, pid) at once; StorageFailed. On failure nothing is held."""
         with _guard:
             if self._key in _held:
                 raise InUse(what=self._what, pid=os.getpid())
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+            except OSError as error:
+                raise StorageFailed(path=self._path, reason=error.strerror or str(error)) from error
             try:
                 _lock(descriptor)
             except OSError:
@@ -44,9 +48,10 @@ class ProcessLock:
             if not _is_at(self._path, descriptor):  # its last owner removed the file while we opened it
                 os.close(descriptor)
                 raise InUse(what=self._what, pid="unknown")
-            os.ftruncate(descriptor, 0)
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            os.write(descriptor, f"{os.getpid()}\n".encode())
+            with suppress(OSError):  # who owns it is told as well as it can be; the lock holds without
+                os.ftruncate(descriptor, 0)
+                os.lseek(descriptor, 0, os.SEEK_SET)
+                os.write(descriptor, f"{os.getpid()}\n".encode())
             self._descriptor = descriptor
             _held.add(self._key)
 

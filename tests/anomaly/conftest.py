@@ -1,8 +1,31 @@
-"""The anomaly loop uses the trees of the end-to-end tests."""
+"""The anomaly suite: one scene for all, copied for each case; counts for the soak."""
 
 from __future__ import annotations
 
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parent.parent / "e2e"))
+sys.path.insert(0, str(Path(__file__).parent))
+
+import figures
+import scene as scenes
+
+
+@pytest.fixture(scope="session")
+def scene() -> Iterator[scenes.Scene]:
+    """The scene that cases copy; the counts are written down when the process has done all of its cases."""
+    with tempfile.TemporaryDirectory(prefix="capstan-anomaly-", dir=scenes.scratch_folder()) as folder:
+        yield scenes.build(Path(folder))
+    figures.write_down("anomaly")
+
+
+@pytest.fixture
+def bench(scene: scenes.Scene) -> Iterator[Path]:
+    """A folder for the cases of one test."""
+    with tempfile.TemporaryDirectory(prefix="cases-", dir=scene.root) as folder:
+        yield Path(folder)

@@ -65,6 +65,16 @@ def test_nothing_goes_on_from_an_unknown_position(tmp_path: Path) -> None:
             assert len(read(drive)) == 20
 
 
+def test_a_position_is_never_that_of_a_reset(tmp_path: Path) -> None:
+    """A reset between a motion and the question where it led is told, not answered with the beginning of the tape."""
+    plan = FaultPlan((Fault(FaultKind.UNIT_ATTENTION, opcodes=frozenset({Op.READ_POSITION})),))
+    for drive in opened(tmp_path, plan):
+        write(drive, 10, 20)
+        with pytest.raises(PositionLost):
+            drive.position()
+        assert drive.position().block == 0  # where it is now, for those who ask again
+
+
 def test_the_end_of_the_cartridge(tmp_path: Path) -> None:
     """First the early warning as an answer, with room left; at the very end EndOfMedium, and nothing half-written."""
     block = memoryview(bytes(65_536))

@@ -20,6 +20,7 @@ from capstan.fileindex.store import IndexPart
 from capstan.format.header import Header, Kind, decode_header
 from capstan.format.manifest import Manifest, decode_manifest
 from capstan.format.scan import read_record, record_buffer
+from capstan.format.spooling import spooling
 from capstan.tape.drive import Read, TapeDrive
 
 MANIFEST, FILES, FRAMES, RECORDS, DELETED = (
@@ -64,8 +65,13 @@ def read_index(drive: TapeDrive, block: int, *, barcode: str, spool: Path) -> Re
     """Read the INDEX at `block` into the folder `spool`, which is made, and check every digest on the way.
 
     Raises Damaged (with cartridge and block) for whatever is wrong with it, and for an INDEX that does not end with
-    a filemark; `spool` may then hold some of its members.
+    a filemark; StorageFailed when the spool cannot take it. `spool` may then hold some of its members.
     """
+    with spooling(spool):
+        return _read_index(drive, block, barcode, spool)
+
+
+def _read_index(drive: TapeDrive, block: int, barcode: str, spool: Path) -> ReadIndex:
     spool.mkdir(parents=True, exist_ok=True)
     packed = spool / "payload"
     header, digest, end_block = _read_payload(drive, block, barcode, packed)
@@ -77,6 +83,8 @@ def read_index(drive: TapeDrive, block: int, *, barcode: str, spool: Path) -> Re
         _unpack(packed, header.codec or "", spool)
         manifest = decode_manifest((spool / MANIFEST).read_bytes())
     except (OSError, EOFError, ValueError, RuntimeError, KeyError, tarfile.TarError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the spool's fault, not the tape's
         raise damaged(f"the INDEX cannot be unpacked ({error})") from None
     except zstandard.ZstdError as error:
         raise damaged(f"the INDEX cannot be decompressed ({error})") from None

@@ -7,6 +7,7 @@ nothing but using the last values again.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from capstan.format.layout import ArchiveParameters, records_of
 from capstan.format.manifest import CommitLink, Manifest, encode_manifest
 from capstan.format.records import TapeFileWriter
 from capstan.format.restore_text import restore_line
+from capstan.format.spooling import spooling
 from capstan.tape.drive import TapeDrive
 
 # An INDEX must fit behind the early warning, so a commit is due after this many rows too (about 60 bytes each).
@@ -133,7 +135,8 @@ class SetWriter:
             self._files.add(*row)
         self._rows += len(frame.rows)
         if frame.deleted:
-            self._deleted.write(b"\0".join(frame.deleted) + b"\0")
+            with spooling(self._spool):
+                self._deleted.write(b"\0".join(frame.deleted) + b"\0")
             self._rows += len(frame.deleted)
         self._resume = frame.resume
         if self._segment is not None and self._file.payload_bytes >= self._parameters.segment_bytes:
@@ -157,8 +160,13 @@ class SetWriter:
     def commit(self, *, final: bool) -> CommitWritten:
         """Close the segment, write an INDEX and its synchronous filemark. The writer can go on behind it.
 
-        Only when something is `uncommitted`: what an INDEX says of the set comes with a frame.
+        Only when something is `uncommitted`: what an INDEX says of the set comes with a frame. Raises what the drive
+        raises, and StorageFailed: then nothing since the last commit counts.
         """
+        with spooling(self._spool):
+            return self._commit(final=final)
+
+    def _commit(self, *, final: bool) -> CommitWritten:
         if self._segment is not None:
             self._close_segment()
         open_member = self._resume.open_member
@@ -184,7 +192,8 @@ class SetWriter:
         """Drop what was not committed: remove its files from the spool."""
         self._files.close()
         self._frames.close()
-        self._deleted.close()
+        with suppress(OSError):  # it is thrown away
+            self._deleted.close()
         for path in (self._files_path, self._frames_path, self._records_path, self._deleted_path):
             path.unlink(missing_ok=True)
 
@@ -196,7 +205,8 @@ class SetWriter:
         self._deleted_path = self._spool / f"{stem}.deleted"
         self._files = FileIndexBuilder(self._files_path)
         self._frames = FrameTableBuilder(self._frames_path)
-        self._deleted = self._deleted_path.open("wb")
+        with spooling(self._spool):
+            self._deleted = self._deleted_path.open("wb")
         self._checksums: list[bytes] = []
         self._segments: list[Segment] = []
         self._interval_bytes = 0

@@ -32,9 +32,12 @@ class Ledger:
         """
         await asyncio.to_thread(self._store.add_part, commit.set_id, part)
         async with self._catalog.transaction() as catalog:
-            return await self._enter(catalog, commit, manifest, writing=writing)
+            return await self.enter_into(catalog, commit, manifest, writing=writing)
 
-    async def _enter(self, catalog: Repositories, commit: Commit, manifest: Manifest, *, writing: bool) -> BackupSet:
+    async def enter_into(
+        self, catalog: Repositories, commit: Commit, manifest: Manifest, *, writing: bool
+    ) -> BackupSet:
+        """`enter` as a part of the caller's transaction, who has made the part of the file index durable."""
         known = await catalog.backups.find(commit.set_id)
         backup_set = known or replace(manifest.backup_set)
         if known is None:

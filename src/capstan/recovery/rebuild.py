@@ -1,7 +1,8 @@
 """Recreates what the catalog knew of a library from its cartridges alone.
 
-Every cartridge is read first, and the catalog changed after, so that a rebuild that is broken off while it reads has
-changed nothing. What lies on cartridges that are elsewhere, or that cannot be read at all, stays as the catalog has it.
+Every cartridge is read first, and the catalog changed after, in one transaction: a rebuild that is broken off, at
+whatever moment, has changed nothing. What lies on cartridges that are elsewhere, or that cannot be read at all, stays
+as the catalog has it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from capstan.jobs.context import JobContext
 from capstan.media.ledger import Ledger, settle
 from capstan.media.manager import Purpose, TapeManager
 from capstan.recovery.inspection import Inspection, inspect_cartridge
+
+_ATTEMPTS = 2  # mounts of one cartridge when the drive fails
 
 
 @dataclass(slots=True)
@@ -85,9 +88,7 @@ class RebuildEngine:
                 if cartridge.state is not CartridgeState.CLEANING:
                     inspections.append(await self._inspect(library, cartridge, spool, context))
             await context.phase("record-set")
-            affected = await self._forget(inspections)
-            await self._enter(inspections, affected)
-            sets = await self._settle(affected)
+            sets = await self._record(inspections)
         finally:
             await asyncio.to_thread(shutil.rmtree, spool, ignore_errors=True)
         return {
@@ -103,66 +104,87 @@ class RebuildEngine:
 
     async def _inspect(self, library: str, cartridge: Cartridge, spool: Path, context: JobContext) -> Inspection:
         barcode = cartridge.barcode
-        try:
-            async with self._manager.mount(
-                library, barcode=barcode, purpose=Purpose.INSPECT, context=context
-            ) as mounted:
-                await context.phase("read", cartridge=barcode)
-                inspection = await mounted.lane.run(inspect_cartridge, barcode, spool)
-        except (CartridgeMissing, DeviceError, FormatError, TransportError) as error:
-            inspection = Inspection(barcode, CartridgeState.SUSPECT, str(error))
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                async with self._manager.mount(
+                    library, barcode=barcode, purpose=Purpose.INSPECT, context=context
+                ) as mounted:
+                    await context.phase("read", cartridge=barcode)
+                    inspection = await mounted.lane.run(inspect_cartridge, barcode, spool)
+                break
+            except (DeviceError, TransportError) as error:
+                inspection = Inspection(barcode, CartridgeState.SUSPECT, str(error))
+                if attempt < _ATTEMPTS:  # another mount may get another drive
+                    await context.warning(error.code, detail=str(error))
+            except (CartridgeMissing, FormatError) as error:
+                inspection = Inspection(barcode, CartridgeState.SUSPECT, str(error))
+                break
         if inspection.state in (CartridgeState.FOREIGN, CartridgeState.SUSPECT):
             await context.warning(f"cartridge-{inspection.state}", detail=f"{barcode}: {inspection.reason}")
         for trouble in inspection.troubles:
             await context.warning("damaged", detail=f"{barcode}, block {trouble.block}: {trouble.what}")
         return inspection
 
-    async def _forget(self, inspections: Sequence[Inspection]) -> _Affected:
+    async def _record(self, inspections: Sequence[Inspection]) -> Counter[str]:
+        """Make the file indexes durable, then tell the catalog everything at once; the sets by their state."""
+        found = _chosen(inspections)
+        for index in found:
+            await asyncio.to_thread(self._store.add_part, index.manifest.backup_set.id, index.part())
+        async with self._catalog.transaction() as catalog:
+            affected = await self._forget(catalog, inspections)
+            for index in found:
+                await self._ledger.enter_into(catalog, index.commit(), index.manifest, writing=False)
+                affected.add(index.manifest.backup_set.id, index.manifest.commits)
+            states, gone = await _settle(catalog, affected)
+        for set_id in gone:
+            await asyncio.to_thread(self._store.remove, set_id)
+        return states
+
+    async def _forget(self, catalog: Repositories, inspections: Sequence[Inspection]) -> _Affected:
         """Drop what the catalog says of the cartridges that could be read, and write down what they are."""
         affected = _Affected()
         now = self._clock.now()
-        async with self._catalog.transaction() as catalog:
-            uuids: dict[str, set[str]] = {}  # all labels that each barcode ever had
-            for commit in await catalog.backups.list_commits():
-                uuids.setdefault(commit.barcode, set()).add(commit.cartridge)
-            for inspection in inspections:
-                cartridge = await catalog.media.get(inspection.barcode)
-                label = inspection.label if inspection.state is CartridgeState.AVAILABLE else None
-                if inspection.state is not CartridgeState.SUSPECT:
-                    for uuid in sorted(uuids.get(inspection.barcode, ())):
-                        await _forget_commits(catalog, uuid, inspection, affected)
-                if label is not None and await catalog.media.find_pool(label.pool) is None:
-                    await catalog.media.add_pool(Pool(label.pool, now))
-                blank_is_scratch = self._is_virtual(cartridge.library) or cartridge.state is CartridgeState.SCRATCH
-                await catalog.media.save(_described(cartridge, inspection, blank_is_scratch=blank_is_scratch))
+        uuids: dict[str, set[str]] = {}  # all labels that each barcode ever had
+        for commit in await catalog.backups.list_commits():
+            uuids.setdefault(commit.barcode, set()).add(commit.cartridge)
+        for inspection in inspections:
+            cartridge = await catalog.media.get(inspection.barcode)
+            label = inspection.label if inspection.state is CartridgeState.AVAILABLE else None
+            if inspection.state is not CartridgeState.SUSPECT:
+                for uuid in sorted(uuids.get(inspection.barcode, ())):
+                    await _forget_commits(catalog, uuid, inspection, affected)
+            if label is not None and await catalog.media.find_pool(label.pool) is None:
+                await catalog.media.add_pool(Pool(label.pool, now))
+            blank_is_scratch = self._is_virtual(cartridge.library) or cartridge.state is CartridgeState.SCRATCH
+            await catalog.media.save(_described(cartridge, inspection, blank_is_scratch=blank_is_scratch))
         return affected
 
-    async def _enter(self, inspections: Sequence[Inspection], affected: _Affected) -> None:
-        found: dict[str, list[ReadIndex]] = {}
-        for inspection in inspections:
-            for index in inspection.indexes:
-                found.setdefault(index.manifest.backup_set.id, []).append(index)
-        for set_id, indexes in sorted(found.items(), key=lambda item: item[1][0].manifest.backup_set.number):
-            for index in choose_indexes(indexes):
-                await self._ledger.enter(index.commit(), index.manifest, index.part(), writing=False)
-                affected.add(set_id, index.manifest.commits)
 
-    async def _settle(self, affected: _Affected) -> Counter[str]:
-        """Give every set its state; a set of which nothing is left is forgotten."""
-        states: Counter[str] = Counter()
-        for set_id, links in affected.links.items():
-            async with self._catalog.transaction() as catalog:
-                commits = await catalog.backups.list_commits(set_id=set_id)
-                if commits:
-                    backup_set = await catalog.backups.get(set_id)
-                    settle(backup_set, commits, list(links.values()))
-                    await catalog.backups.save(backup_set)
-                    states[backup_set.state.value] += 1
-                else:
-                    await catalog.backups.remove(set_id)
-            if not commits:
-                await asyncio.to_thread(self._store.remove, set_id)
-        return states
+async def _settle(catalog: Repositories, affected: _Affected) -> tuple[Counter[str], list[str]]:
+    """Give every set its state; a set of which nothing is left is forgotten. The states, and the ids of such sets."""
+    states: Counter[str] = Counter()
+    gone: list[str] = []
+    for set_id, links in affected.links.items():
+        commits = await catalog.backups.list_commits(set_id=set_id)
+        if commits:
+            backup_set = await catalog.backups.get(set_id)
+            settle(backup_set, commits, list(links.values()))
+            await catalog.backups.save(backup_set)
+            states[backup_set.state.value] += 1
+        else:
+            await catalog.backups.remove(set_id)
+            gone.append(set_id)
+    return states, gone
+
+
+def _chosen(inspections: Sequence[Inspection]) -> list[ReadIndex]:
+    """The INDEXes that count, set after set in the order of their numbers."""
+    found: dict[str, list[ReadIndex]] = {}
+    for inspection in inspections:
+        for index in inspection.indexes:
+            found.setdefault(index.manifest.backup_set.id, []).append(index)
+    in_order = sorted(found.values(), key=lambda indexes: indexes[0].manifest.backup_set.number)
+    return [index for indexes in in_order for index in choose_indexes(indexes)]
 
 
 def choose_indexes(indexes: Sequence[ReadIndex]) -> list[ReadIndex]:

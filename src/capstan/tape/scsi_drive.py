@@ -133,7 +133,8 @@ class ScsiTapeDrive:
         long = self.capabilities.long_position
         try:
             size = 32 if long else 20
-            data = self._command("READ POSITION", cdb.read_position(long=long), timeouts.QUERY, size=size)
+            # Not said again behind a unit attention: a reset has moved the tape, and whoever asks means where it was.
+            data = self._command("READ POSITION", cdb.read_position(long=long), timeouts.QUERY, size=size, tries=1)
         except IllegalRequest:
             if not long:
                 raise
@@ -295,9 +296,9 @@ class ScsiTapeDrive:
             break
         self._fail(f"command {command[0]:02X}h", completion)
 
-    def _command(self, name: str, command: bytes, timeout: float, *, size: int = 0) -> bytes:
+    def _command(self, name: str, command: bytes, timeout: float, *, size: int = 0, tries: int = _ATTENTIONS) -> bytes:
         buffer = memoryview(bytearray(size)) if size else None
-        for _ in range(_ATTENTIONS):
+        for _ in range(tries):
             completion = self._send(command, timeout, buffer, Direction.IN if size else Direction.NONE)
             if completion.status is Status.GOOD:
                 return bytes(buffer[: size - completion.residual]) if buffer is not None else b""

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capstan.core.backup import BackupSet, Segment, SetState, SetType
-from capstan.errors import Damaged
+from capstan.errors import Damaged, StorageFailed
 from capstan.format.codecs import frame_codec
 from capstan.format.header import Header, Kind
 from capstan.format.index_payload import build_index_payload
@@ -206,6 +206,18 @@ def test_an_index_comes_back_as_it_was_written(tmp_path: Path, codec: str) -> No
     assert len(read_crcs(index.records)) == segment.records
     assert index.deleted is None
     assert not (tmp_path / "spool" / "payload").exists()
+
+
+@pytest.mark.parametrize("member", ["payload", "manifest.json", "files.parquet"])
+def test_a_full_spool_is_not_damage(tmp_path: Path, member: str) -> None:
+    """What the disk under the spool cannot take is StorageFailed: a tape is not called damaged for it."""
+    tape = Tape(tmp_path, "none")
+    tape.segment(payload_of(10))
+    block = tape.index(extra=payload_of(3 * RECORD))
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool" / member).symlink_to("/dev/full")
+    with pytest.raises(StorageFailed, match="No space left"):
+        read_index(tape.drive, block, barcode=BARCODE, spool=tmp_path / "spool")
 
 
 def test_any_damage_in_an_index_is_found(tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ behind, it is made again from the image.
 
 from __future__ import annotations
 
+import errno
 import os
 from array import array
 from bisect import bisect_left
+from contextlib import suppress
 from pathlib import Path
 
 from capstan.scsi.virtual.storage import Storage
@@ -134,10 +136,11 @@ class TapeImage:
         self._dirty = False
 
     def close(self) -> None:
-        """Write the map and close. Twice is harmless."""
+        """Write the map and close. Twice is harmless. A map that cannot be written is made again next time."""
         if self._file >= 0:
             if self._dirty:
-                self._write_map()
+                with suppress(OSError):
+                    self._write_map()
             os.close(self._file)
             os.close(self._map_file)
             self._file = self._map_file = -1
@@ -147,7 +150,7 @@ class TapeImage:
         written = os.pwritev(self._file, parts, self._end)
         if written != size:
             os.ftruncate(self._file, self._end)
-            raise OSError(28, "the disk under the virtual cartridge is full", str(self.path))
+            raise OSError(errno.ENOSPC, "the disk under the virtual cartridge is full", str(self.path))
 
     def _cut(self, number: int) -> None:
         if number >= len(self._map):
@@ -164,8 +167,11 @@ class TapeImage:
 
     def _write_map(self) -> None:
         if self._mapped < len(self._map):
-            os.pwrite(self._map_file, self._map[self._mapped :].tobytes(), self._mapped * 8)
-            self._mapped = len(self._map)
+            missing = self._map[self._mapped :].tobytes()
+            written = os.pwrite(self._map_file, missing, self._mapped * 8)
+            self._mapped += written // 8
+            if written != len(missing):
+                raise OSError(errno.ENOSPC, "the disk under the virtual cartridge is full", str(self._map_path))
 
     def _load(self) -> None:
         """Take the map as far as it agrees with the image, then walk the rest of the image."""

@@ -39,7 +39,9 @@ def replace_file(storage: Storage, path: Path, data: bytes) -> None:
     temporary = path.with_name(path.name + ".new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        os.write(descriptor, data)
+        left = memoryview(data)
+        while left:  # a disk that fills up takes a part, and refuses only what comes next
+            left = left[os.write(descriptor, left) :]
         storage.sync_file(descriptor, temporary)
     finally:
         os.close(descriptor)

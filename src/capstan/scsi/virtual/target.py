@@ -28,6 +28,7 @@ def illegal(asc: int, ascq: int = 0) -> CheckCondition:
     return CheckCondition(Sense(Key.ILLEGAL_REQUEST, asc, ascq))
 
 
+_DISK_FAILED = Sense(Key.HARDWARE_ERROR, 0x44, 0x00)  # INTERNAL TARGET FAILURE
 INVALID_OPCODE = (0x20, 0x00)
 INVALID_FIELD = (0x24, 0x00)
 
@@ -106,6 +107,8 @@ class VirtualTransport:
             moved = device.perform(command.cdb, command.data)
         except CheckCondition as check:
             return Completion(Status.CHECK_CONDITION, encode_sense(check.sense), residual=size - check.moved)
+        except OSError:  # the disk that the unit lives on: the command failed, and nobody can say how far it came
+            return Completion(Status.CHECK_CONDITION, encode_sense(_DISK_FAILED), residual=size)
         return Completion(Status.GOOD, residual=size - moved)
 
 

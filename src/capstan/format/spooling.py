@@ -1,0 +1,23 @@
+"""What the disk under the spool refuses is never taken for damage on a tape, nor for a surprise of the program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from capstan.errors import StorageFailed
+
+
+@contextmanager
+def spooling(folder: Path) -> Iterator[None]:
+    """Raise what the operating system says of our files in `folder` as StorageFailed.
+
+    A decompressor's complaint of its input may be an OSError too, which has no number; it goes through.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise StorageFailed(path=error.filename or folder, reason=error.strerror or str(error)) from error

@@ -1,0 +1,156 @@
+"""The operations that the loops go through. One line in `OPERATIONS` brings another one into all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from scene import Scene
+
+from capstan.backup.request import BackupRequest
+from capstan.bootstrap import Capstan, open_home
+from capstan.core.backup import Conflicts, SetType
+from capstan.core.job import JobKind
+from capstan.errors import CapstanError
+from capstan.jobs.context import JobContext
+from capstan.recovery.select import RestoreRequest
+from capstan.scsi.virtual.faults import FaultPlan
+
+Work = Callable[[Capstan, Scene, JobContext], Awaitable[dict[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """`work` is what a command of that name does. `prepare` changes the copied scene before it.
+
+    `writes`: which cartridges it may write to, by a word for the promises: "tapes" all but the committed part, "new"
+    only such as hold no set, "other" the one that is erased too, "" none.
+    """
+
+    name: str
+    kind: JobKind
+    work: Work
+    writes: str = ""
+    prepare: Callable[[Scene], None] = lambda scene: None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error, as the command line tells it."""
+
+    code: str
+    message: str
+    hint: str
+    exit_code: int
+
+    def __str__(self) -> str:
+        return f"{self.message} [{self.code}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended. `told` is its result, also where it ended with an error."""
+
+    told: dict[str, Any]
+    error: Failure | None = None
+
+
+def perform(operation: Operation, scene: Scene, faults: FaultPlan | None = None) -> Outcome:
+    """Run it as a command does: open the home, tidy up, run the job. What is no CapstanError goes up."""
+
+    async def body() -> dict[str, Any]:
+        async with open_home(scene.home, faults=faults, sleep=lambda seconds: None) as capstan:
+            await capstan.tidy()
+            _, result = await capstan.jobs.run(
+                operation.kind, lambda job: operation.work(capstan, scene, job), name="t", library="lib"
+            )
+            return result
+
+    try:
+        return Outcome(asyncio.run(body()))
+    except CapstanError as error:
+        return Outcome(error.result or {}, Failure(error.code, str(error), error.hint_text, error.exit_code))
+
+
+# ── what the commands do ──────────────────────────────────────────────────────────────────────────────
+
+
+def _back_up(kind: SetType) -> Work:
+    async def work(capstan: Capstan, scene: Scene, job: JobContext) -> dict[str, Any]:
+        request = BackupRequest(
+            sources=(os.fsencode(scene.tree),), name="t", library="lib", type=kind, parameters=capstan.parameters()
+        )
+        return await capstan.backup.run(request, job)
+
+    return work
+
+
+async def _restore(capstan: Capstan, scene: Scene, job: JobContext) -> dict[str, Any]:
+    # Again over what an earlier run has left: with "skip" the directories that are there would keep their times.
+    conflicts = Conflicts.OVERWRITE if scene.target.exists() else Conflicts.SKIP
+    return await capstan.restore.run(RestoreRequest(reference=scene.before, to=scene.target, conflicts=conflicts), job)
+
+
+async def _verify_set(capstan: Capstan, scene: Scene, job: JobContext) -> dict[str, Any]:
+    return await capstan.verify.run_set(scene.before, job)
+
+
+async def _verify_cartridge(capstan: Capstan, scene: Scene, job: JobContext) -> dict[str, Any]:
+    return await capstan.verify.run_cartridge("CAP001L9", job)
+
+
+async def _rebuild(capstan: Capstan, scene: Scene, job: JobContext) -> dict[str, Any]:
+    return await capstan.rebuild.run("lib", job)
+
+
+async def _label(capstan: Capstan, scene: Scene, job: JobContext) -> dict[str, Any]:
+    cartridge = await capstan.operations.label("CAP009L9", "aside", job, overwrite=False)
+    return {"barcode": cartridge.barcode}
+
+
+async def _erase(capstan: Capstan, scene: Scene, job: JobContext) -> dict[str, Any]:
+    result = await capstan.operations.erase("CAP003L9", job, long=False)
+    for set_id in result["forgotten_sets"]:
+        capstan.store.remove(set_id)
+    return result
+
+
+async def _import(capstan: Capstan, scene: Scene, job: JobContext) -> dict[str, Any]:
+    return {"imported": await capstan.operations.import_all("lib", job)}
+
+
+def _damage(scene: Scene) -> None:
+    """Flip one byte of a record in the middle of the first cartridge."""
+    path = scene.cartridges / "CAP001L9.tap"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+def _shelve(scene: Scene) -> None:
+    scene.take_out_blank()
+
+
+def _without_catalog(scene: Scene) -> None:
+    scene.take_out_blank()
+    scene.lose_catalog()
+
+
+OPERATIONS = {
+    operation.name: operation
+    for operation in (
+        Operation("backup", JobKind.BACKUP, _back_up(SetType.FULL), writes="tapes"),
+        Operation("restore", JobKind.RESTORE, _restore),
+        Operation("verify-set", JobKind.VERIFY, _verify_set),
+        Operation("verify-cartridge", JobKind.VERIFY, _verify_cartridge),
+        Operation("verify-damaged", JobKind.VERIFY, _verify_cartridge, prepare=_damage),
+        Operation("rebuild", JobKind.REBUILD, _rebuild, prepare=_shelve),
+        Operation("rebuild-all", JobKind.REBUILD, _rebuild, prepare=_without_catalog),
+        Operation("label", JobKind.LABEL, _label, writes="new"),
+        Operation("erase", JobKind.ERASE, _erase, writes="other"),
+        Operation("import", JobKind.MOVE, _import),
+    )
+}

@@ -1,0 +1,282 @@
+"""What holds after anything went wrong, whatever it was; and what each operation promises beside."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import stat
+from contextlib import closing
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from figures import FIGURES
+from harness import below, describe
+from operations import OPERATIONS, Failure, Operation, Outcome, perform
+from scene import NEW, Scene, begins_with, image_of
+
+from capstan.bootstrap import Capstan, open_home
+from capstan.core.backup import BackupSet, Commit, SetState
+from capstan.core.files import FileFlag, display_path
+from capstan.core.job import JobKind, JobState
+from capstan.fileindex.reading import read_rows
+from capstan.format.header import decode_header
+from capstan.format.layout import HEADER_BYTES
+from capstan.recovery.select import RestoreRequest
+
+_LEGAL = {JobState.DONE, JobState.FAILED, JobState.INTERRUPTED}
+_DRIVES = range(101, 200)
+
+original = cache(describe)  # trees are only read
+
+
+def prove(scene: Scene, operation: Operation, outcome: Outcome | None, *, tape_failed: bool = False) -> None:
+    """All promises, after one run that may have failed, or was killed (`outcome` None).
+
+    `tape_failed`: a drive has said that the medium is bad.
+    """
+    FIGURES["runs"] += 1
+    nothing_written_is_lost(scene, operation)
+    if outcome is None:
+        same_as_source(scene, scene.target, killed=True)
+        if operation.name == "rebuild":
+            assert _sets_of(scene.home) == _sets_of(scene.template)
+    else:
+        if outcome.error is not None:
+            speaks_clearly(outcome.error)
+        _PROMISES.get(operation.name, _no_more)(scene, outcome, tape_failed)
+    asyncio.run(_catalog_and_acknowledged(scene, operation))
+    works_again(scene, operation)
+
+
+def speaks_clearly(error: Failure) -> None:
+    """An error says what happened and what to do."""
+    assert error.message.strip()
+    assert "?" not in error.message, f"a parameter is missing: {error}"
+    assert error.hint, f"it does not say what to do: {error}"
+
+
+def nothing_written_is_lost(scene: Scene, operation: Operation) -> None:
+    """Every byte that was on a cartridge is there as it was; only what was to be erased may be gone."""
+    for path in sorted((scene.template / "libraries/lib/cartridges").glob("*.tap")):
+        if path.stem == "CAP003L9" and operation.writes == "other":
+            continue
+        if operation.prepare is OPERATIONS["verify-damaged"].prepare and path.stem == "CAP001L9":
+            continue
+        whole = begins_with(scene.cartridges / path.name, path)
+        FIGURES["lost bytes"] += 0 if whole else path.stat().st_size
+        assert whole, f"{path.stem} has lost what was written on it"
+        if operation.writes in ("", "new"):
+            grown = (scene.cartridges / path.name).stat().st_size - path.stat().st_size
+            assert not grown or (operation.writes and not path.stat().st_size), f"{path.stem} was written to"
+
+
+async def _catalog_and_acknowledged(scene: Scene, operation: Operation) -> None:
+    """A home that opens; states that are legal; a catalog that knows only what is on tape; and all of it restores."""
+    async with open_home(scene.home, sleep=lambda seconds: None) as capstan:
+        await capstan.tidy()
+        async with capstan.catalog.snapshot() as catalog:
+            jobs = await catalog.jobs.list(limit=100)
+            sets = list(await catalog.backups.list())
+            commits = list(await catalog.backups.list_commits())
+        illegal = [job for job in jobs if job.state not in _LEGAL or job.error.get("code") == "unexpected"]
+        illegal += [item for item in sets if item.state is SetState.WRITING]  # type: ignore[misc]
+        FIGURES["illegal states"] += len(illegal)
+        assert not illegal, illegal
+        for commit in commits:
+            _is_on_tape(scene, commit)
+        known = {item.id: item for item in sets}
+        if operation.name != "rebuild-all":
+            assert known[scene.before].state is SetState.COMPLETE
+            assert operation.writes == "other" or known[scene.other].state is SetState.COMPLETE
+        if operation.writes == "tapes":
+            for item in sets:
+                if item.id not in (scene.before, scene.other) and item.files:
+                    await _restores(capstan, scene, item)
+
+
+def _is_on_tape(scene: Scene, commit: Commit) -> None:
+    """The INDEX of a commit point is where the catalog says, and it is the very one."""
+    with closing(image_of(scene, commit.barcode)) as image:
+        buffer = memoryview(bytearray(HEADER_BYTES))
+        assert image.read(commit.block, buffer) == HEADER_BYTES
+        _, digest = decode_header(buffer, barcode=commit.barcode, block=commit.block)
+        assert digest == commit.header_sha256, f"{commit.barcode} has another INDEX at block {commit.block}"
+        assert image.is_filemark(commit.end_block - 1)
+
+
+async def _restores(capstan: Capstan, scene: Scene, item: BackupSet) -> None:
+    """Every file that a commit point acknowledged comes back as it was."""
+    target = scene.root / item.id
+    request = RestoreRequest(reference=item.id, to=target)
+    _, result = await capstan.jobs.run(JobKind.RESTORE, lambda job: capstan.restore.run(request, job), library="lib")
+    assert not result["errors"]
+    found = same_as_source(scene, target)
+    listed = await acknowledged_paths(capstan, scene, item.id)
+    FIGURES["lost bytes"] += sum(1 for path in listed if path not in found)
+    assert listed <= found
+    if item.state is SetState.COMPLETE:
+        assert describe(below(target, scene.tree)) == original(scene.tree)
+    shutil.rmtree(target)
+
+
+async def acknowledged_paths(capstan: Capstan, scene: Scene, set_id: str) -> set[bytes]:
+    """The stored paths, below the tree, of all whole rows of a set's commit points."""
+    async with capstan.catalog.snapshot() as catalog:
+        sequences = [commit.sequence for commit in await catalog.backups.list_commits(set_id=set_id)]
+    parts = capstan.store.parts(set_id, sequences)
+    return {
+        row.entry.path
+        for part in parts
+        for row in read_rows(part.files)
+        if row.entry.path.startswith(_stored(scene)) and not row.flags & (FileFlag.CONTINUES | FileFlag.UNREADABLE)
+    }
+
+
+def _stored(scene: Scene) -> bytes:
+    """The stored path of the tree, with the slash behind it."""
+    return bytes(scene.tree.relative_to("/")) + b"/"
+
+
+def same_as_source(scene: Scene, target: Path, *, killed: bool = False) -> set[bytes]:
+    """Whatever stands under its own name below `target` is what the source has; returns the stored paths.
+
+    Only whoever was killed may leave something behind under a temporary name; it is removed here.
+    """
+    root = below(target, scene.tree)
+    wanted = original(scene.tree)
+    found = describe(root) if root.exists() else {}
+    for path, value in found.items():
+        if path.rpartition(b"/")[2].startswith(b".capstan-"):
+            assert killed, f"{path!r} was left behind"
+            (root / os.fsdecode(path)).unlink()
+            continue
+        content, expected = (entry[4].split(b" = ")[0] for entry in (value, wanted[path]))
+        if not stat.S_ISDIR(value[0]):
+            FIGURES["files compared"] += 1
+            FIGURES["bytes compared"] += len(expected)
+            FIGURES["lost bytes"] += 0 if content == expected else len(expected)
+            assert (value[:4], content) == (wanted[path][:4], expected), f"{path!r} is not what it was"
+    return {_stored(scene) + path for path in found}
+
+
+def works_again(scene: Scene, operation: Operation) -> None:
+    """On devices that are well again the same operation ends well, and brings every cartridge home."""
+    FIGURES["runs"] += 1
+    outcome = perform(operation, scene)
+    ends_well(operation, outcome)
+    in_drives = {barcode for barcode, element in scene.places().items() if element in _DRIVES}
+    assert not in_drives, f"{in_drives} stayed in a drive"
+    if operation.name == "restore":
+        assert describe(below(scene.target, scene.tree)) == original(scene.tree)
+    if operation.name == "import":
+        assert NEW in scene.places()
+        assert scene.places()[NEW] >= 1000
+    if operation.name.startswith("rebuild"):
+        finds_every_set(scene, outcome)
+    if operation.writes == "tapes":
+        survives_the_loss_of_the_catalog(scene)
+
+
+def ends_well(operation: Operation, outcome: Outcome) -> None:
+    """The outcome on devices that are well."""
+    if operation.name == "verify-damaged":
+        assert outcome.error is not None
+        assert outcome.error.code in ("verification-failed", "damage-found"), outcome.error
+        return
+    if outcome.error is not None:
+        raise AssertionError(f"{operation.name} failed again: {outcome.error}")
+
+
+def survives_the_loss_of_the_catalog(scene: Scene) -> None:
+    """Whatever was left on the cartridges: a rebuild from them alone finds every whole set again."""
+    whole = "SELECT id, files, bytes FROM sets WHERE state = 'complete'"
+    before = scene.ask(whole)
+    scene.take_out_blank()
+    scene.lose_catalog()
+    FIGURES["runs"] += 1
+    outcome = perform(OPERATIONS["rebuild"], scene)
+    assert outcome.error is None, outcome.error
+    assert scene.ask(whole) == before
+
+
+# ── what single operations promise ────────────────────────────────────────────────────────────────────
+
+
+def _no_more(scene: Scene, outcome: Outcome, tape_failed: bool) -> None:
+    """Nothing beside."""
+
+
+def _backup(scene: Scene, outcome: Outcome, tape_failed: bool) -> None:
+    """A backup that reports success has a whole set; one that reports failure has none."""
+    states = [state for (state,) in scene.ask("SELECT state FROM sets WHERE name = 't'")]
+    if outcome.error is None:
+        assert states == ["complete"]
+    else:
+        assert len(states) <= 1
+
+
+def _restore(scene: Scene, outcome: Outcome, tape_failed: bool) -> None:
+    """Success is the whole tree. Failure names every file that is not there, and leaves no half of one."""
+    found = same_as_source(scene, scene.target)
+    if outcome.error is None:
+        assert describe(below(scene.target, scene.tree)) == original(scene.tree)
+        return
+    wanted = {_stored(scene) + path for path in original(scene.tree)}
+    lacking = {"/" + display_path(path) for path in wanted - found}
+    named = {problem["path"] for problem in outcome.told.get("problems", ())}
+    # Where the home cannot be written to the command ends as a whole, and that is what it says.
+    ended = not found or outcome.error.code == "storage-failed"
+    assert lacking <= named or ended, f"{outcome.error}: {sorted(lacking - named)} are not there and not named"
+    if outcome.error.exit_code == 6:
+        assert lacking, f"{outcome.error.code}, and nothing is lacking"
+
+
+def _verify(scene: Scene, outcome: Outcome, tape_failed: bool) -> None:
+    """Nothing is damaged: only a drive that calls the medium bad makes a damage of its fault."""
+    verdicts = [verdict for (verdict,) in scene.ask("SELECT verify_result FROM cartridges") if verdict]
+    if not tape_failed:
+        assert all(verdict == "good" for verdict in verdicts), verdicts
+        assert not outcome.told.get("damage"), outcome.error
+
+
+def _verify_damaged(scene: Scene, outcome: Outcome, tape_failed: bool) -> None:
+    """What is damaged is never called good."""
+    assert outcome.error is not None
+    verdicts = [verdict for (verdict,) in scene.ask("SELECT verify_result FROM cartridges") if verdict]
+    assert "good" not in verdicts
+
+
+def _rebuild(scene: Scene, outcome: Outcome, tape_failed: bool) -> None:
+    """One that fails has changed nothing; one that ends has every whole set."""
+    if outcome.error is not None:
+        assert _sets_of(scene.home) == _sets_of(scene.template)
+    else:
+        finds_every_set(scene, outcome)
+
+
+def _rebuild_all(scene: Scene, outcome: Outcome, tape_failed: bool) -> None:
+    """From nothing: what was not found is explained by a cartridge that could not be read."""
+    if outcome.error is None and not outcome.told["suspect"]:
+        finds_every_set(scene, outcome)
+
+
+def finds_every_set(scene: Scene, outcome: Outcome) -> None:
+    """Every whole set is known again, with all that is known of it."""
+    assert _sets_of(scene.home) == _sets_of(scene.template), outcome.told
+
+
+def _sets_of(home: Path) -> list[tuple[Any, ...]]:
+    return Scene.ask_home(home, "SELECT id, name, state, files, bytes FROM sets ORDER BY id")
+
+
+_PROMISES = {
+    "backup": _backup,
+    "restore": _restore,
+    "verify-set": _verify,
+    "verify-cartridge": _verify,
+    "verify-damaged": _verify_damaged,
+    "rebuild": _rebuild,
+    "rebuild-all": _rebuild_all,
+}
