@@ -11,7 +11,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from capstan.backup.estimate import SizeEstimate
@@ -153,7 +152,6 @@ class _Work:
         self._committed = _Committed()
         self._counters = PackCounters()
         self._stored = StoredBytes()
-        self._warnings: SimpleQueue[SourceWarning] = SimpleQueue()
         self._pipeline = self._new_pipeline()
         self._previous: BackupSet | None = None
         self._estimate = SizeEstimate(engine._open_source(request))
@@ -194,7 +192,6 @@ class _Work:
                 await self._ticker
         await asyncio.to_thread(self._estimate.stop)
         await asyncio.to_thread(self._pipeline.stop)
-        await self._drain_warnings()
 
     async def _use_one_cartridge(self) -> bool:
         """Mount a cartridge of the pool and write until it is full; True when the set is finished."""
@@ -316,17 +313,16 @@ class _Work:
             self._request.parameters,
             workers=self._engine._workers,
             resume=self._committed.resume,
-            on_warning=self._warnings.put,
+            on_warning=self._warn,
             counters=self._counters,
         )
 
     async def _tick(self) -> None:
-        """Tell progress and warnings while the threads work."""
+        """Tell progress while the threads work."""
         clock, began = self._engine._clock, self._engine._clock.monotonic()
         estimating = False
         while True:
             await asyncio.sleep(_TICK)
-            await self._drain_warnings()
             seconds = max(clock.monotonic() - began, 1e-6)
             if seconds >= _LONG and not estimating:
                 estimating = True
@@ -352,11 +348,9 @@ class _Work:
             return self._estimate.total_bytes
         return self._previous.bytes if self._previous else None
 
-    async def _drain_warnings(self) -> None:
-        with suppress(Empty):
-            while True:
-                warning = self._warnings.get_nowait()
-                await self._context.warning(warning.code, path=warning.path, detail=warning.detail)
+    def _warn(self, warning: SourceWarning) -> None:
+        """Called from the packing thread."""
+        self._context.warn(warning.code, path=warning.path, detail=warning.detail)
 
 
 def _fill(mounted: MountedCartridge | None, uncommitted: int) -> float | None:

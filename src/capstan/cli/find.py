@@ -81,7 +81,7 @@ def diff(context: typer.Context, before: str, after: str) -> None:
     _, _, second = _parts(state(context), after)
     found = search.diff(first, second)
     if state(context).output.json_mode:
-        _print_json(_difference(item) for item in found)
+        state(context).output.array(_difference(item) for item in found)
         return
     marks = {"added": "+", "removed": "-", "changed": "*", "moved": ">"}
     for item in found:
@@ -141,7 +141,7 @@ async def _committed(capstan: Capstan, catalog: Repositories, set_id: str) -> li
 def _print_files(current: State, found: Iterator[FoundFile], *, with_set: bool = False) -> None:
     """A table's lines as they come: there may be millions."""
     if current.output.json_mode:
-        _print_json(item.as_dict() for item in found)
+        current.output.array(item.as_dict() for item in found)
         return
     for item in found:
         prefix = f"{item.set_id[:8]}  " if with_set else ""
@@ -152,16 +152,6 @@ def _print_files(current: State, found: Iterator[FoundFile], *, with_set: bool =
 def _difference(found: Difference) -> dict[str, Any]:
     value = {"change": found.change, "path": "/" + found.path}
     return value | ({"moved_from": "/" + found.moved_from} if found.moved_from else {})
-
-
-def _print_json(found: Iterator[dict[str, Any]]) -> None:
-    """One JSON array, written piece by piece."""
-    import json
-
-    print("[", end="")
-    for number, item in enumerate(found):
-        print("," if number else "", json.dumps(item, ensure_ascii=False), sep="\n", end="")
-    print("\n]")
 
 
 def _set(found: BackupSet) -> dict[str, Any]:

@@ -44,6 +44,13 @@ class Output:
         for row in [list(columns), *cells]:
             print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
+    def array(self, values: Iterable[Any]) -> None:
+        """Print one JSON array, piece by piece: there may be millions."""
+        print("[", end="")
+        for number, value in enumerate(values):
+            print("," if number else "", json.dumps(value, default=_plain, ensure_ascii=False), sep="\n", end="")
+        print("\n]")
+
     def event(self, kind: str, data: dict[str, Any], text: str = "") -> None:
         """Tell what is going on, on standard error."""
         if self.json_mode:

@@ -92,6 +92,7 @@ class ProgressView:
         self._output = output
         self._bar: Any = None
         self._task: Any = None
+        self._warnings = 0  # that were shown
 
     def hear(self, event: Event) -> None:
         """Take one event."""
@@ -101,11 +102,19 @@ class ProgressView:
             if self._output.terminal:
                 self._show(event.data)
         elif event.kind == "job.warning":
+            self._warnings += 1
             path = f"{event.data['path']}: " if "path" in event.data else ""
             self._line(f"warning: {path}{event.data.get('detail') or event.data['code']} [{event.data['code']}]")
         elif event.kind == "job.phase":
             cartridge = f" {event.data['cartridge']}" if "cartridge" in event.data else ""
             self._line(f"· {event.data['phase']}{cartridge}")
+
+        elif event.kind == "job.ended":
+            if event.data["warnings"] > self._warnings:
+                more = event.data["warnings"] - self._warnings
+                self._line(f"{more} more warnings: `capstan job warnings {event.job_id}`")
+            if lost := event.data.get("warnings_not_kept"):
+                self._line(f"{lost['count']} warnings could not be written down: {lost['reason']}")
 
     def close(self) -> None:
         """Take the bar from the terminal."""

@@ -3,7 +3,7 @@
 capstan.toml   settings and the definitions of libraries: outlives the database
 catalog.db     what is known of sets, cartridges and jobs
 indexes/       the file index of each set
-jobs/          locks of running jobs
+jobs/          locks of running jobs, and the warnings of each job
 spool/         what is being made; emptied at will
 libraries/     virtual libraries
 """

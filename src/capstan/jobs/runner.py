@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from capstan.core.ids import new_job_id
 from capstan.core.job import Event, Job, JobKind, JobState
 from capstan.errors import CapstanError, JobCancelled
 from capstan.jobs.context import JobContext
+from capstan.jobs.warning_log import WarningLog, read_warnings, warnings_path
 from capstan.process_lock import ProcessLock, is_locked
 
 __all__ = ["JobContext", "JobRunner", "Listener"]
@@ -65,7 +66,10 @@ class JobRunner:
         with ProcessLock(self._lock_path(job.id), f"job {job.id}"):
             async with self._catalog.transaction() as catalog:
                 await catalog.jobs.add(job)
-            context = JobContext(job, self, self._clock)
+            warnings = WarningLog(
+                warnings_path(self._folder, job.id), self._clock, (job.result or job.progress).get("warning_codes")
+            )
+            context = JobContext(job, self, self._clock, warnings)
             self._running[job.id] = context
             poll = asyncio.create_task(self._poll_cancel(context))
             try:
@@ -87,12 +91,12 @@ class JobRunner:
         except BaseException as error:
             cancelled = isinstance(error, JobCancelled | asyncio.CancelledError)
             job.error = error.as_dict() if isinstance(error, CapstanError) else _unexpected(error)
-            job.result = (error.result if isinstance(error, CapstanError) else None) or {}
+            job.result = await context.conclude((error.result if isinstance(error, CapstanError) else None) or {})
             await self._end(context, JobState.CANCELLED if cancelled else JobState.FAILED)
             raise
-        job.result = result
+        job.result = await context.conclude(result)
         await self._end(context, JobState.DONE)
-        return job, result
+        return job, job.result
 
     async def _end(self, context: JobContext, state: JobState) -> None:
         job = context.job
@@ -100,7 +104,10 @@ class JobRunner:
         await self.tell("job.phase", job.id, {"phase": _NOTIFY})
         job.state, job.finished_at = state, self._clock.now()
         await self._replace(job, was=JobState.RUNNING)
-        await self.tell("job.ended", job.id, {"state": state.value, "error": job.error, "warnings": job.warning_count})
+        ended: dict[str, Any] = {"state": state.value, "error": job.error, "warnings": job.warning_count}
+        if "warnings_not_kept" in job.result:
+            ended["warnings_not_kept"] = job.result["warnings_not_kept"]
+        await self.tell("job.ended", job.id, ended)
 
     def cancel_all(self) -> None:
         """Ask all jobs of this process to stop (a signal came)."""
@@ -119,6 +126,10 @@ class JobRunner:
                     with suppress(CapstanError):
                         await catalog.jobs.replace(job, was=was)
         return dead
+
+    def warnings(self, job_id: str, code: str | None = None) -> Iterator[dict[str, Any]]:
+        """The warnings of a job, as far as they are written down (see `warning_log.read_warnings`)."""
+        return read_warnings(warnings_path(self._folder, job_id), code)
 
     def is_alive(self, job: Job) -> bool:
         """Whether the process that runs the job still lives. Jobs of other hosts are taken for alive."""

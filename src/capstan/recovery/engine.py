@@ -24,14 +24,14 @@ from capstan.media.manager import TapeManager
 from capstan.recovery.phases import Phases
 from capstan.recovery.plan import RestorePlan
 from capstan.recovery.reading import SetReading, visit_cartridges
-from capstan.recovery.report import RecoveryReport
+from capstan.recovery.report import Problem, RecoveryReport
 from capstan.recovery.rows import SetTable, kept_parts
 from capstan.recovery.select import RestoreRequest, Selector, make_selector, resolve_set
 from capstan.recovery.selection import Selection
 from capstan.recovery.target import RecoveryTarget
 
 _TICK = 0.5  # seconds between two looks at the counters
-_TOLD = 1000  # problems that become events one by one; the result has more, and the counts are exact
+_TOLD = 1000  # problems that a result has one by one; the counts are exact, and the job's warnings have all
 
 TargetFactory = Callable[[RestoreRequest], RecoveryTarget]
 
@@ -142,7 +142,7 @@ class RestoreEngine:
         prepared = await self._prepare(request)
         await phases.enter(RestorePhase.SELECT, files=prepared.files, bytes=prepared.content_bytes)
         await phases.enter(RestorePhase.CREATE)
-        report = RecoveryReport()
+        report = new_report(context)
         target = await asyncio.to_thread(self._open_target, request)
         try:
             await self._read(prepared, target, report, phases, context, began)
@@ -155,7 +155,7 @@ class RestoreEngine:
         if any(problem.code == "lost" for problem in report.problems):
             report.missing.extend(set(prepared.backup_set.missing) - set(report.missing))
         await phases.complete()
-        await tell(report, context)
+        await tell_damage(report, context)
         result = {
             "set_id": prepared.backup_set.id,
             "name": prepared.backup_set.name,
@@ -243,11 +243,18 @@ def counts(report: RecoveryReport) -> dict[str, Any]:
     }
 
 
-async def tell(report: RecoveryReport, context: JobContext) -> None:
-    """Make events of what went wrong."""
-    for problem in [*report.problems[:_TOLD], *report.warnings[:_TOLD]]:
+def new_report(context: JobContext) -> RecoveryReport:
+    """A report whose problems and warnings are the job's."""
+
+    def hear(problem: Problem) -> None:
         place = f"{problem.trouble.barcode}, block {problem.trouble.block}: " if problem.trouble else ""
-        await context.warning(problem.code, path=problem.path, detail=place + problem.what)
+        context.warn(problem.code, path=problem.path, detail=place + problem.what)
+
+    return RecoveryReport(hear)
+
+
+async def tell_damage(report: RecoveryReport, context: JobContext) -> None:
+    """Make warnings of the damaged places."""
     for trouble in report.damage[:_TOLD]:
         await context.warning("damage", detail=f"{trouble.barcode}, block {trouble.block}: {trouble.what}")
 
