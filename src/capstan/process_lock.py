@@ -13,7 +13,7 @@ import sys
 import threading
 from pathlib import Path
 
-from capstan.errors import InUse
+from capstan.errors import InUse, StorageFailed
 
 _held: set[str] = set()
 _guard = threading.Lock()
@@ -29,12 +29,16 @@ class ProcessLock:
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock or raise InUse(what, pid) at once. On failure nothing is held."""
+        """Take the lock or raise InUse(what, pid) at once; StorageFailed when its file cannot be opened. On failure
+        nothing is held."""
         with _guard:
             if self._key in _held:
                 raise InUse(what=self._what, pid=os.getpid())
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+            except OSError as error:
+                raise StorageFailed(path=self._path, reason=error.strerror or str(error)) from None
             try:
                 _lock(descriptor)
             except OSError:

@@ -35,11 +35,11 @@ class SqlJobRepository:
         if row is not None:
             return _job(row)
         if len(job_id) < _MIN_JOB_PREFIX:
-            raise NotFound(what="job", name=job_id)
+            raise NotFound(what="job", name=job_id, hint="`capstan jobs` lists the newest")
         query = select(JobRow).where(JobRow.id.startswith(job_id.lower(), autoescape=True)).limit(2)
         found = (await self._session.scalars(query)).all()
         if not found:
-            raise NotFound(what="job", name=job_id)
+            raise NotFound(what="job", name=job_id, hint="`capstan jobs` lists the newest")
         if len(found) > 1:
             raise InvalidValue(what="job", value=job_id, reason="more than one job begins with it")
         return _job(found[0])
@@ -69,7 +69,7 @@ class SqlJobRepository:
     async def request_cancel(self, job_id: str) -> Job:
         job = await self.get(job_id)
         if job.ended:
-            raise Refused(reason=f"job {job.id} has ended: it is {job.state.value}")
+            raise Refused(reason=f"job {job.id} has ended: it is {job.state.value}", hint="there is nothing to stop")
         live = JobRow.state.in_([state.value for state in _LIVE])
         statement = update(JobRow).where(JobRow.id == job.id, live).values(cancel_requested=True)
         result = cast(CursorResult[Any], await self._session.execute(statement))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,14 +28,19 @@ def register(app: typer.Typer) -> None:
     app.command("find")(find)
 
 
-def list_sets(context: typer.Context, name: str = typer.Option("", help="Only this series.")) -> None:
+def list_sets(context: typer.Context, name: str = typer.Option(None, help="Only this series.")) -> None:
     """All sets, oldest first."""
     from capstan.cli.session import with_home
     from capstan.core.sizes import format_size
+    from capstan.core.suggest import not_found
 
     async def work(capstan: Capstan) -> list[BackupSet]:
         async with capstan.catalog.snapshot() as catalog:
-            return list(await catalog.backups.list(name=name or None))
+            found = list(await catalog.backups.list(name=name))
+            if name is not None and not found:
+                known = {item.name for item in await catalog.backups.list()}
+                raise not_found("series", name, known, "`capstan sets` lists all")
+            return found
 
     found = with_home(state(context), work)
     rows = [
@@ -70,8 +75,16 @@ def files(
     context: typer.Context, set_id: str, prefix: str = typer.Option("", help="Only at and below this path.")
 ) -> None:
     """The files of a set."""
+    from itertools import chain
+
+    from capstan.errors import NotFound
+
     search, found, parts = _parts(state(context), set_id)
-    _print_files(state(context), search.list_files(found.id, parts, prefix))
+    rows = search.list_files(found.id, parts, prefix)
+    first = next(rows, None)
+    if first is None and prefix.strip("/"):
+        raise NotFound(what=f"path in set {found.id[:8]}", name=prefix, hint="`capstan find` looks in all sets")
+    _print_files(state(context), chain([first] if first else [], rows))
 
 
 @set_app.command("diff")
@@ -91,19 +104,19 @@ def diff(context: typer.Context, before: str, after: str) -> None:
 def find(
     context: typer.Context,
     pattern: str = typer.Argument(..., help="Part of a path, or a glob with * ? [ ]."),
-    set_id: str = typer.Option("", "--set", help="Only in this set."),
-    since: str = typer.Option("", help="Only files modified at or after this time (ISO 8601)."),
-    limit: int = typer.Option(0, min=0, help="Stop after so many; 0: all."),
+    set_id: str = typer.Option(None, "--set", help="Only in this set."),
+    since: str = typer.Option(None, help="Only files modified at or after this time (ISO 8601)."),
+    limit: int = typer.Option(0, min=0, max=10**9, help="Stop after so many; 0: all."),
 ) -> None:
     """Look for files in all sets, newest set first."""
     from capstan.cli.session import with_home
     from capstan.errors import InvalidValue
 
     after = None
-    if since:
+    if since is not None:
         try:
-            after = datetime.fromisoformat(since).astimezone()
-        except ValueError:
+            after = datetime.fromisoformat(since).astimezone(UTC)
+        except (ValueError, OverflowError):
             raise InvalidValue(
                 what="since", value=since, reason="write it as 2026-01-31 or 2026-01-31T12:00:00"
             ) from None
@@ -112,7 +125,9 @@ def find(
         from capstan.recovery.select import resolve_set
 
         async with capstan.catalog.snapshot() as catalog:
-            sets = [await resolve_set(catalog, set_id)] if set_id else list(await catalog.backups.list())[::-1]
+            sets = (
+                [await resolve_set(catalog, set_id)] if set_id is not None else list(await catalog.backups.list())[::-1]
+            )
             return capstan.search, sets, [await _committed(capstan, catalog, item.id) for item in sets]
 
     search, sets, parts = with_home(state(context), work)

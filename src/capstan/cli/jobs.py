@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(job_app, name="job")
 
 
-def list_jobs(context: typer.Context, limit: int = typer.Option(20, min=1, help="How many.")) -> None:
+def list_jobs(context: typer.Context, limit: int = typer.Option(20, min=1, max=10**9, help="How many.")) -> None:
     """The newest jobs first."""
     from capstan.cli.session import with_home
 
@@ -67,7 +67,7 @@ def warnings(
     context: typer.Context,
     job_id: str,
     code: str = typer.Option("", help="Only those with this code."),
-    limit: int = typer.Option(0, min=0, help="Stop after so many; 0: all."),
+    limit: int = typer.Option(0, min=0, max=10**9, help="Stop after so many; 0: all."),
 ) -> None:
     """The warnings of one job, in the order told; of a running job those that are written down."""
     from itertools import islice

@@ -137,14 +137,21 @@ def dump(
 def extract(
     context: typer.Context,
     barcode: str,
-    to: Path = typer.Option(..., "--to", help="The directory to write to; made if it is missing."),
+    to: str = typer.Option(..., "--to", metavar="DIR", help="The directory to write to; made if it is missing."),
 ) -> None:
     """Write each tape file as a plain file, header record and payload: what `dd` would give on a drive."""
+    from capstan.cli.session import given_path
+    from capstan.errors import TargetError
     from capstan.format.scan import extract_tape
 
+    folder = given_path("to", to)
+
     def copy(drive: TapeDrive) -> list[dict[str, Any]]:
-        to.mkdir(parents=True, exist_ok=True)
-        return [{**_tape_file(found), "path": str(path)} for found, path in extract_tape(drive, barcode, to)]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return [{**_tape_file(found), "path": str(path)} for found, path in extract_tape(drive, barcode, folder)]
+        except OSError as error:
+            raise TargetError(path=folder, reason=error.strerror or str(error)) from None
 
     found = _on_drive(context, barcode, copy)
     rows = [(Path(item["path"]).name, item["kind"], item["bytes"]) for item in found]

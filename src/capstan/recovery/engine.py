@@ -79,7 +79,8 @@ async def prepare(
     table, selection, planned = await asyncio.to_thread(plan)
     if not selector.everything and not selection.files and not planned.frames.count:
         wanted = " ".join(display_path(path) for path in selector.paths) or " ".join(selector.patterns)
-        raise NotFound(what=f"file in set {backup_set.id}", name=wanted)
+        hint = f"`capstan set files {backup_set.id[:8]}` lists what there is, `capstan find` looks in all sets"
+        raise NotFound(what=f"file in set {backup_set.id}", name=wanted, hint=hint)
     return Prepared(backup_set, selector, table, selection, planned, libraries, present)
 
 
