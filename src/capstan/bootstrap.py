@@ -23,7 +23,7 @@ from capstan.core.ids import check_name
 from capstan.core.job import Event
 from capstan.core.media import Cartridge, CartridgeState
 from capstan.core.suggest import not_found
-from capstan.errors import AlreadyExists, CapstanError, NotFound
+from capstan.errors import AlreadyExists, NotFound, StorageFailed, TargetError
 from capstan.fileindex.search import FileSearch
 from capstan.fileindex.store import FileIndexStore
 from capstan.format.codecs import parse_codec
@@ -86,7 +86,7 @@ class Capstan:
 
         AlreadyExists for a name that is taken, or a barcode that the catalog knows: a cartridge is known by its barcode
         alone, so the sets on the one that has it would be looked for on the new one.
-        The definition comes last but the catalog's rows: a failure leaves at most a folder that is no library yet.
+        The definition comes last but the catalog's rows: after a failure there is no library, and no folder.
         """
         check_name("library", spec.name)
         if spec.name in self.settings.libraries:
@@ -97,11 +97,14 @@ class Capstan:
                     raise AlreadyExists(what="cartridge", name=barcode, hint="choose another --barcode-prefix")
         definition = VirtualLibrarySettings(path=f"libraries/{spec.name}")
         folder = self.home.library_path(definition)
-        barcodes = VirtualLibrary.create(folder, spec)
+        _check_free(folder)
         try:
+            barcodes = VirtualLibrary.create(folder, spec)
             self.home.add_library(spec.name, definition)
-        except CapstanError:
+        except BaseException as error:
             shutil.rmtree(folder, ignore_errors=True)  # nothing was ever written to its cartridges
+            if isinstance(error, OSError):
+                raise StorageFailed(path=folder, reason=error.strerror or str(error)) from None
             raise
         self.settings.libraries[spec.name] = definition
         await self.operations.inventory(spec.name)
@@ -116,6 +119,10 @@ class Capstan:
     def library(self, name: str) -> VirtualLibrarySettings:
         """The definition of a library. NotFound names those that are like it."""
         return _definition(self.settings, name)
+
+    def check_target(self, path: Path) -> None:
+        """TargetError for a place in the home: what is restored there would be taken for what Capstan keeps."""
+        _check_target(self.home, path)
 
     async def tidy(self) -> None:
         """What the death of another process left: jobs that are no more, sets that nobody writes."""
@@ -216,6 +223,7 @@ def _wire(
         )
 
     def open_target(request: RestoreRequest) -> RecoveryTarget:
+        _check_target(home, request.to)
         return FilesystemTarget(os.fsencode(request.to), conflicts=request.conflicts, strip=request.strip)
 
     return Capstan(
@@ -250,6 +258,17 @@ def _wire(
             is_virtual=lambda name: name in settings.libraries,
         ),
     )
+
+
+def _check_free(folder: Path) -> None:
+    """A folder that is there may hold the tapes of a library whose definition was lost: nobody's to overwrite."""
+    if os.path.lexists(folder):
+        raise AlreadyExists(what="folder", name=str(folder), hint="move it away, or choose another name")
+
+
+def _check_target(home: Home, path: Path) -> None:
+    if path.resolve().is_relative_to(home.path.resolve()):
+        raise TargetError(path=path, reason="it lies in the home of Capstan")
 
 
 def _definition(settings: Settings, name: str) -> VirtualLibrarySettings:

@@ -108,10 +108,10 @@ class HomeDamaged(HomeError):
 
 
 class StorageFailed(HomeError):
-    """The operating system refused to keep something of ours. Parameters: path, reason."""
+    """The operating system refused to keep or show something of ours. Parameters: path, reason."""
 
     code = "storage-failed"
-    message = "cannot write {path}: {reason}"
+    message = "cannot use {path}: {reason}"
     hint = "free space or mend the permissions, then run the command again"
 
 
@@ -379,6 +379,7 @@ class VerificationFailed(CapstanError):
     code = "verification-failed"
     exit_code = 6
     message = "{count} files are damaged or missing, first {first}"
+    hint = "all others are good; `capstan verify BARCODE` names every place on tape that is damaged"
 
 
 class DamageFound(VerificationFailed):

@@ -74,7 +74,8 @@ class BackupEngine:
     async def run(self, request: BackupRequest, context: JobContext) -> dict[str, Any]:
         """Back up and return the result object of the command line.
 
-        On an error or a cancel the set stays as INCOMPLETE with what was committed, and the error goes on up.
+        On an error or a cancel the set stays as INCOMPLETE with what was committed, and the error goes on up. A set
+        that no cartridge was ever opened for is not kept.
         """
         began = self._clock.monotonic()
         await context.phase(BackupPhase.CREATE)
@@ -85,7 +86,7 @@ class BackupEngine:
         try:
             await work.run()
         except BaseException:
-            await self._close_set(backup_set.id)
+            await self._close_set(backup_set.id, begun=work.begun)
             raise
         finally:
             await work.close()
@@ -123,12 +124,15 @@ class BackupEngine:
         await context.set_created(backup_set.id)
         return backup_set
 
-    async def _close_set(self, set_id: str) -> None:
-        """A set that ended early is INCOMPLETE from now on; what it committed restores."""
+    async def _close_set(self, set_id: str, *, begun: bool) -> None:
+        """A set that ended early is INCOMPLETE from now on; what it committed restores. `begun`: something of it may be
+        on tape, so the catalog must go on knowing it for its own."""
         with suppress(CapstanError):
             async with self._catalog.transaction() as catalog:
                 backup_set = await catalog.backups.get(set_id)
-                if backup_set.state is SetState.WRITING:
+                if not begun:
+                    await catalog.backups.remove(set_id)
+                elif backup_set.state is SetState.WRITING:
                     backup_set.state = SetState.INCOMPLETE
                     await catalog.backups.save(backup_set)
 
@@ -149,6 +153,7 @@ class _Work:
         self._context = context
         self._source = source
         self._set = backup_set
+        self.begun = False  # a tape may have something of the set
         self._committed = _Committed()
         self._counters = PackCounters()
         self._stored = StoredBytes()
@@ -235,6 +240,7 @@ class _Work:
         writer: SetWriter | None = None
         try:
             writer = await mounted.lane.run(self._open_writer, tape)
+            self.begun = True
             while True:
                 boundary, written = await mounted.lane.run(
                     write_until_boundary, writer, self._pipeline, context.cancelled, self._stored

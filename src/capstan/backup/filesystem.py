@@ -208,9 +208,12 @@ class FilesystemSource:
 def _root_status(root: bytes) -> os.stat_result:
     full = b"/" + root
     try:
-        return os.lstat(full)
+        found = os.lstat(full)
     except OSError as error:
         raise SourceError(path=os.fsdecode(full), reason=error.strerror or str(error)) from None
+    if stat.S_ISSOCK(found.st_mode):
+        raise SourceError(path=os.fsdecode(full), reason="sockets are not stored")
+    return found
 
 
 def _absolute(roots: Sequence[bytes]) -> frozenset[bytes]:

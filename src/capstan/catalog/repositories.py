@@ -15,6 +15,7 @@ from capstan.errors import AlreadyExists, Conflict, InvalidValue, NotFound, Refu
 from capstan.models.rows import EventRow, JobRow, SettingRow
 
 _MIN_JOB_PREFIX = 2
+_JOB_ID_LENGTH = 16
 _LIVE = (JobState.CREATED, JobState.RUNNING)
 
 
@@ -34,7 +35,7 @@ class SqlJobRepository:
         row = await self._session.get(JobRow, job_id)
         if row is not None:
             return _job(row)
-        if len(job_id) < _MIN_JOB_PREFIX:
+        if not _MIN_JOB_PREFIX <= len(job_id) <= _JOB_ID_LENGTH:
             raise NotFound(what="job", name=job_id, hint="`capstan jobs` lists the newest")
         query = select(JobRow).where(JobRow.id.startswith(job_id.lower(), autoescape=True)).limit(2)
         found = (await self._session.scalars(query)).all()

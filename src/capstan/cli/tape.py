@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,16 +154,18 @@ def extract(
         except OSError as error:
             raise TargetError(path=folder, reason=error.strerror or str(error)) from None
 
-    found = _on_drive(context, barcode, copy)
+    found = _on_drive(context, barcode, copy, folder)
     rows = [(Path(item["path"]).name, item["kind"], item["bytes"]) for item in found]
     state(context).output.table(found, ("FILE", "KIND", "BYTES"), rows, "the cartridge is blank")
 
 
-def _on_drive(context: typer.Context, barcode: str, work: Any) -> list[dict[str, Any]]:
+def _on_drive(context: typer.Context, barcode: str, work: Any, target: Path | None = None) -> list[dict[str, Any]]:
     from capstan.cli.session import run_job
     from capstan.core.job import JobKind
 
     async def body(capstan: Capstan, job: Any) -> dict[str, Any]:
+        if target is not None:
+            capstan.check_target(target)
         async with capstan.operations.raw(barcode, job) as lane:
             return {"tape_files": await lane.run(work)}
 
@@ -196,4 +199,6 @@ def _record_rows(item: dict[str, Any]) -> list[tuple[Any, ...]]:
 
 
 def _cartridge(cartridge: Cartridge) -> dict[str, Any]:
-    return asdict(cartridge)
+    """What a program is told of a cartridge; also kept as a job's result, so nothing but what JSON has."""
+    facts = asdict(cartridge).items()
+    return {key: value.isoformat() if isinstance(value, datetime) else value for key, value in facts}

@@ -12,7 +12,7 @@ from pathspec import GitIgnoreSpec
 from capstan.catalog.catalog import Repositories
 from capstan.core.backup import BackupSet, Conflicts
 from capstan.core.files import display_path
-from capstan.core.suggest import not_found
+from capstan.core.suggest import did_you_mean
 from capstan.errors import InvalidValue, NotFound
 
 
@@ -71,16 +71,16 @@ async def resolve_set(catalog: Repositories, text: str) -> BackupSet:
         try:
             return await catalog.backups.get(reference.id_prefix)
         except NotFound:
-            raise not_found("set", text, await _names(catalog), _LISTING) from None
+            raise await _unknown(catalog, "set", text, text) from None
     found = await catalog.backups.latest(reference.name, at=reference.at)
     if found is None:
-        raise not_found("complete set", text, await _names(catalog), _LISTING)
+        raise await _unknown(catalog, "complete set", text, reference.name)
     return found
 
 
-async def _names(catalog: Repositories) -> set[str]:
-    """How sets can be called by their series."""
-    return {f"latest:{found.name}" for found in await catalog.backups.list()}
+async def _unknown(catalog: Repositories, what: str, text: str, series: str) -> NotFound:
+    meant = did_you_mean(series, {found.name for found in await catalog.backups.list()}, prefix="latest:")
+    return NotFound(what=what, name=text, hint=" ".join(filter(None, (meant, _LISTING))))
 
 
 _LISTING = "`capstan sets` lists what there is, with its state; the newest of a series is latest:NAME"

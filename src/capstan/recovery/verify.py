@@ -22,7 +22,7 @@ from capstan.core.media import CartridgeState
 from capstan.errors import NotCapstanTape, WrongCartridge
 from capstan.fileindex.store import FileIndexStore
 from capstan.jobs.context import JobContext
-from capstan.media.manager import MountedCartridge, Purpose, TapeManager
+from capstan.media.manager import MountedCartridge, Purpose, TapeManager, check_erasable
 from capstan.recovery.engine import counts, new_report, prepare, progress, raise_if_unsound, tell_damage, ticking
 from capstan.recovery.inspection import Inspection, check_headers, inspect_cartridge
 from capstan.recovery.phases import Phases
@@ -108,6 +108,7 @@ class VerifyEngine:
         began = self._clock.monotonic()
         async with self._catalog.snapshot() as catalog:
             known = await catalog.media.get(barcode)
+            check_erasable(known)
             commits = await catalog.backups.list_commits(cartridge=known.uuid) if known.uuid else []
         report = new_report(context)
         spool = self._spool / f"verify-{new_uuid()}"

@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from capstan.errors import HomeDamaged
+from capstan.errors import HomeDamaged, StorageFailed
 
 T = TypeVar("T")
 
@@ -42,7 +42,8 @@ class DiskStorage:
 
 
 def load_json(kind: type[T], path: Path, *, hint: str) -> T:
-    """The dataclass `kind` from a file of JSON, its types checked. HomeDamaged, with `hint`; FileNotFoundError."""
+    """The dataclass `kind` from a file of JSON, its types checked. HomeDamaged, with `hint`; StorageFailed without
+    the right to read it; FileNotFoundError."""
     try:
         return TypeAdapter(kind).validate_json(path.read_bytes(), strict=True)
     except FileNotFoundError:
@@ -51,6 +52,8 @@ def load_json(kind: type[T], path: Path, *, hint: str) -> T:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise HomeDamaged(path=path, reason=f"{place}: {first['msg']}" if place else first["msg"], hint=hint) from None
+    except PermissionError as error:
+        raise StorageFailed(path=path, reason=error.strerror) from None
     except OSError as error:
         raise HomeDamaged(path=path, reason=error.strerror or str(error), hint=hint) from None
 
