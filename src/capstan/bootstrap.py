@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
@@ -22,7 +23,8 @@ from capstan.core.backup import SetState
 from capstan.core.ids import check_name
 from capstan.core.job import Event
 from capstan.core.media import Cartridge, CartridgeState
-from capstan.errors import NotFound
+from capstan.core.suggest import not_found
+from capstan.errors import AlreadyExists, NotFound, StorageFailed, TargetError
 from capstan.fileindex.search import FileSearch
 from capstan.fileindex.store import FileIndexStore
 from capstan.format.codecs import parse_codec
@@ -40,7 +42,7 @@ from capstan.recovery.select import RestoreRequest
 from capstan.recovery.target import RecoveryTarget, Tell
 from capstan.recovery.verify import VerifyEngine
 from capstan.scsi.virtual.faults import FaultPlan
-from capstan.scsi.virtual.library import LibrarySpec, VirtualLibrary
+from capstan.scsi.virtual.library import LibrarySpec, VirtualLibrary, barcodes_of
 from capstan.tape.drive import TapeDrive
 from capstan.tape.scsi_changer import ScsiMediaChanger
 from capstan.tape.scsi_drive import ScsiTapeDrive
@@ -83,12 +85,28 @@ class Capstan:
     async def create_virtual_library(self, spec: LibrarySpec) -> list[str]:
         """Build a virtual library, define it, and enter its cartridges as scratch. Returns their barcodes.
 
-        The definition comes last but the catalog's rows: a failure leaves at most a folder that is no library yet.
+        AlreadyExists for a name that is taken, or a barcode that the catalog knows: a cartridge is known by its barcode
+        alone, so the sets on the one that has it would be looked for on the new one.
+        The definition comes last but the catalog's rows: after a failure there is no library, and no folder.
         """
         check_name("library", spec.name)
+        if spec.name in self.settings.libraries:
+            raise AlreadyExists(what="library", name=spec.name)
+        async with self.catalog.snapshot() as known:
+            for barcode in barcodes_of(spec):
+                if await known.media.find(barcode) is not None:
+                    raise AlreadyExists(what="cartridge", name=barcode, hint="choose another --barcode-prefix")
         definition = VirtualLibrarySettings(path=f"libraries/{spec.name}")
-        barcodes = VirtualLibrary.create(self.home.library_path(definition), spec)
-        self.home.add_library(spec.name, definition)
+        folder = self.home.library_path(definition)
+        _check_free(folder)
+        try:
+            barcodes = VirtualLibrary.create(folder, spec)
+            self.home.add_library(spec.name, definition)
+        except BaseException as error:
+            shutil.rmtree(folder, ignore_errors=True)  # nothing was ever written to its cartridges
+            if isinstance(error, OSError):
+                raise StorageFailed(path=folder, reason=error.strerror or str(error)) from None
+            raise
         self.settings.libraries[spec.name] = definition
         await self.operations.inventory(spec.name)
         async with self.catalog.transaction() as catalog:
@@ -98,6 +116,14 @@ class Capstan:
                     cartridge.state = CartridgeState.SCRATCH
                     await catalog.media.save(cartridge)
         return barcodes
+
+    def library(self, name: str) -> VirtualLibrarySettings:
+        """The definition of a library. NotFound names those that are like it."""
+        return _definition(self.settings, name)
+
+    def check_target(self, path: Path) -> None:
+        """TargetError for a place in the home: what is restored there would be taken for what Capstan keeps."""
+        _check_target(self.home, path)
 
     async def tidy(self) -> None:
         """What the death of another process left: jobs that are no more, sets that nobody writes."""
@@ -116,10 +142,10 @@ class Capstan:
 class VirtualDevices:
     """An open virtual library as the tape manager sees it."""
 
-    def __init__(self, library: VirtualLibrary, sleep: Callable[[float], None]) -> None:
+    def __init__(self, name: str, library: VirtualLibrary, sleep: Callable[[float], None]) -> None:
         self._library = library
         self._sleep = sleep
-        self.name = library.name
+        self.name = name  # as capstan.toml has it: the library's own may be an older one
         self.generation = library.generation.name
         self.changer = ScsiMediaChanger(library.changer_transport())
 
@@ -174,13 +200,9 @@ def _wire(
     ledger = Ledger(catalog, store)
 
     def open_devices(name: str) -> LibraryDevices:
-        definition = settings.libraries.get(name)
-        if definition is None:
-            known = ", ".join(sorted(settings.libraries)) or "none yet: `capstan library create NAME --virtual`"
-            raise NotFound(what="library", name=name, hint=f"there are: {known}")
-        library = VirtualLibrary.open(home.library_path(definition), faults=faults)
+        library = VirtualLibrary.open(home.library_path(_definition(settings, name)), faults=faults)
         try:
-            return VirtualDevices(library, sleep)
+            return VirtualDevices(name, library, sleep)
         except BaseException:
             library.close()  # its robot does not answer: let others try
             raise
@@ -203,6 +225,7 @@ def _wire(
         )
 
     def open_target(request: RestoreRequest, tell: Tell) -> RecoveryTarget:
+        _check_target(home, request.to)
         return FilesystemTarget(os.fsencode(request.to), tell=tell, conflicts=request.conflicts, strip=request.strip)
 
     return Capstan(
@@ -239,6 +262,25 @@ def _wire(
             is_virtual=lambda name: name in settings.libraries,
         ),
     )
+
+
+def _check_free(folder: Path) -> None:
+    """A folder that is there may hold the tapes of a library whose definition was lost: nobody's to overwrite."""
+    if os.path.lexists(folder):
+        raise AlreadyExists(what="folder", name=str(folder), hint="move it away, or choose another name")
+
+
+def _check_target(home: Home, path: Path) -> None:
+    if path.resolve().is_relative_to(home.path.resolve()):
+        raise TargetError(path=path, reason="it lies in the home of Capstan")
+
+
+def _definition(settings: Settings, name: str) -> VirtualLibrarySettings:
+    found = settings.libraries.get(name)
+    if found is None:
+        known = ", ".join(sorted(settings.libraries)) or "none yet: `capstan library create NAME --virtual`"
+        raise not_found("library", name, settings.libraries, f"there are: {known}")
+    return found
 
 
 def _inodes(home: Home, settings: Settings) -> frozenset[Inode]:

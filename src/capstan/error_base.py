@@ -16,6 +16,9 @@ class Remedy(Enum):
     ABORT = "abort"  # nothing can be done by going on
 
 
+_LONGEST = 1000  # characters of one parameter in a message
+
+
 class _Lenient(dict[str, Any]):
     def __missing__(self, key: str) -> str:
         return "?"
@@ -39,13 +42,14 @@ class CapstanError(Exception):
         self.parameters = parameters
 
     def __str__(self) -> str:
-        return self.message.format_map(_Lenient(self.parameters))
+        return self.message.format_map(_Lenient({key: _shown(value) for key, value in self.parameters.items()}))
 
     @property
     def hint_text(self) -> str:
-        """What to do, or an empty string. A parameter named `hint` takes precedence over the template."""
-        template = str(self.parameters.get("hint", self.hint))
-        return template.format_map(_Lenient(self.parameters))
+        """What to do, or an empty string. A parameter named `hint` is the text itself, in the template's place."""
+        if "hint" in self.parameters:
+            return str(self.parameters["hint"])
+        return self.hint.format_map(_Lenient(self.parameters))
 
     def as_dict(self) -> dict[str, Any]:
         """The form for `--json`, events and the catalog: code, message, hint, parameters (JSON-safe)."""
@@ -59,6 +63,11 @@ class CapstanError(Exception):
                 if key != "hint"
             },
         }
+
+
+def _shown(value: Any) -> Any:
+    """A value as a message has it: the end of a very long text is left out."""
+    return value[:_LONGEST] + "…" if isinstance(value, str) and len(value) > _LONGEST else value
 
 
 class Delivery(Enum):

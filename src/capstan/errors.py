@@ -32,8 +32,21 @@ up by code at the edge. `remedy` is what an engine may do about it, and the only
 
 from __future__ import annotations
 
-from typing import Any
-
+from capstan.device_errors import BlankMedium as BlankMedium
+from capstan.device_errors import BlockTooLarge as BlockTooLarge
+from capstan.device_errors import ChangerError as ChangerError
+from capstan.device_errors import DeviceError as DeviceError
+from capstan.device_errors import EndOfMedium as EndOfMedium
+from capstan.device_errors import HardwareError as HardwareError
+from capstan.device_errors import IllegalRequest as IllegalRequest
+from capstan.device_errors import IncompatibleMedium as IncompatibleMedium
+from capstan.device_errors import MediumError as MediumError
+from capstan.device_errors import NoCartridgeLoaded as NoCartridgeLoaded
+from capstan.device_errors import NotReady as NotReady
+from capstan.device_errors import PositionLost as PositionLost
+from capstan.device_errors import ReservationConflict as ReservationConflict
+from capstan.device_errors import TransportError as TransportError
+from capstan.device_errors import WriteProtected as WriteProtected
 from capstan.error_base import CapstanError as CapstanError
 from capstan.error_base import Delivery as Delivery
 from capstan.error_base import Remedy as Remedy
@@ -108,10 +121,10 @@ class HomeDamaged(HomeError):
 
 
 class StorageFailed(HomeError):
-    """The operating system refused to keep something of ours. Parameters: path, reason."""
+    """The operating system refused to keep or show something of ours. Parameters: path, reason."""
 
     code = "storage-failed"
-    message = "cannot write {path}: {reason}"
+    message = "cannot use {path}: {reason}"
     hint = "free space or mend the permissions, then run the command again"
 
 
@@ -132,120 +145,6 @@ class Conflict(CapstanError):
     exit_code = 4
     remedy = Remedy.RETRY
     message = "{what} {name} was changed by someone else: {reason}"
-
-
-# ── devices ───────────────────────────────────────────────────────────────────────────────────────────
-
-
-class TransportError(CapstanError):
-    """No answer came. Parameters: address, reason; attribute `delivery`."""
-
-    code = "transport"
-    exit_code = 7
-    remedy = Remedy.REPOSITION
-    message = "no answer from {address}: {reason}"
-    hint = "check cable, power and adapter; the position of the tape is unknown until it is located again"
-
-    def __init__(self, *, delivery: Delivery, **parameters: Any) -> None:
-        super().__init__(**parameters)
-        self.delivery = delivery
-
-
-class DeviceError(CapstanError):
-    """The device answered that it did not do it. Parameters: device, command, sense (text), maybe block."""
-
-    code = "device"
-    exit_code = 7
-    message = "{device}: {command} failed: {sense}"
-    hint = "look at what the device shows, then run the command again"
-
-
-class PositionLost(DeviceError):
-    """Only position, rewind, locate and unload may follow. Parameters: device, reason."""
-
-    code = "position-lost"
-    remedy = Remedy.REPOSITION
-    message = "{device}: the position of the tape is unknown ({reason})"
-
-
-class NotReady(DeviceError):
-    code = "not-ready"
-    remedy = Remedy.RETRY
-
-
-class NoCartridgeLoaded(DeviceError):
-    """Parameters: device."""
-
-    code = "no-cartridge-loaded"
-    remedy = Remedy.OPERATOR
-    message = "{device}: no cartridge is loaded"
-
-
-class WriteProtected(DeviceError):
-    code = "write-protected"
-    remedy = Remedy.NEW_CARTRIDGE
-    message = "{device}: the cartridge is write-protected"
-    hint = "slide the write-protect tab, or use another cartridge"
-
-
-class MediumError(DeviceError):
-    """The medium cannot be read or written here. The tape stands behind the bad block after a read."""
-
-    code = "medium-error"
-    exit_code = 6
-    remedy = Remedy.NEW_CARTRIDGE
-    message = "{device}: {command} failed at block {block}: {sense}"
-    hint = "clean the drive if it asks; verify the cartridge in another drive; do not write to it again"
-
-
-class HardwareError(DeviceError):
-    code = "hardware-error"
-    remedy = Remedy.OPERATOR
-    hint = "look at the drive's display and TapeAlerts; use another drive"
-
-
-class EndOfMedium(DeviceError):
-    """VOLUME OVERFLOW: what was buffered since the last synchronous filemark may be lost."""
-
-    code = "end-of-medium"
-    remedy = Remedy.NEW_CARTRIDGE
-    message = "{device}: the cartridge is full"
-
-
-class BlankMedium(DeviceError):
-    code = "blank-medium"
-    message = "{device}: nothing was ever written here"
-
-
-class IncompatibleMedium(DeviceError):
-    code = "incompatible-medium"
-    remedy = Remedy.NEW_CARTRIDGE
-    message = "{device}: the drive cannot use this cartridge: {sense}"
-
-
-class BlockTooLarge(DeviceError):
-    """A record on the tape is larger than the buffer. Parameters: device, length, limit."""
-
-    code = "block-too-large"
-    message = "{device}: a record of {length} bytes does not fit into {limit} bytes"
-
-
-class IllegalRequest(DeviceError):
-    code = "illegal-request"
-
-
-class ReservationConflict(DeviceError):
-    code = "reservation-conflict"
-    remedy = Remedy.OPERATOR
-    message = "{device}: another host has reserved the drive"
-
-
-class ChangerError(DeviceError):
-    """A move that was not made: nothing changed place. Parameters: device, reason."""
-
-    code = "changer"
-    remedy = Remedy.OPERATOR
-    message = "{device}: {reason}"
 
 
 # ── what is on the tape ───────────────────────────────────────────────────────────────────────────────
@@ -381,7 +280,7 @@ class VerificationFailed(CapstanError):
     code = "verification-failed"
     exit_code = 6
     message = "{count} files are damaged or missing, first {first}"
-    hint = "everything else is good; restore these from another set"
+    hint = "all others are good; `capstan verify BARCODE` names every place on tape that is damaged"
 
 
 class ParentMissing(CapstanError):

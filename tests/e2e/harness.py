@@ -6,8 +6,10 @@ import io
 import json
 import os
 import random
+import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,17 @@ class Home:
     def cartridge(self, barcode: str, library: str = "lib") -> Path:
         """The image file of a virtual cartridge."""
         return self.path / "libraries" / library / "cartridges" / f"{barcode}.tap"
+
+
+@contextmanager
+def full_disk(folder: Path, size: str) -> Iterator[None]:
+    """A file system of that size (as mount writes it) in the place of `folder`; needs root."""
+    folder.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 SMALL = {"frame_bytes": 65536, "segment_bytes": 1 << 20, "record_bytes": 65536}

@@ -21,7 +21,7 @@ from capstan.backup.progress import BackupProgress
 from capstan.backup.request import BackupRequest
 from capstan.backup.resume import Committed, read_committed
 from capstan.backup.session import Boundary, write_until_boundary
-from capstan.backup.source import BackupSource
+from capstan.backup.source import BackupSource, SourceWarning
 from capstan.catalog.catalog import Catalog
 from capstan.catalog.chains import chain_of, index_chain
 from capstan.clock import Clock
@@ -75,7 +75,8 @@ class BackupEngine:
     async def run(self, request: BackupRequest, context: JobContext) -> dict[str, Any]:
         """Back up and return the result object of the command line.
 
-        On an error or a cancel the set stays as INCOMPLETE with what was committed, and the error goes on up.
+        On an error or a cancel the set stays as INCOMPLETE with what was committed, and the error goes on up. A set
+        that no cartridge was ever opened for is not kept.
         """
         await context.phase(BackupPhase.CREATE)
         self._open_source(request)  # what cannot even be asked for makes no set
@@ -111,7 +112,7 @@ class BackupEngine:
             await context.phase(BackupPhase.ACCEPT, set_id=backup_set.id)
             await work.run()
         except BaseException:
-            await self._close_set(backup_set.id)
+            await self._close_set(backup_set.id, begun=work.begun)
             raise
         finally:
             await work.close()
@@ -180,12 +181,15 @@ class BackupEngine:
             parent = await index_chain(catalog, self._store, chain)
         return await asyncio.to_thread(read_committed, backup_set, commits, self._store, parent), parent
 
-    async def _close_set(self, set_id: str) -> None:
-        """A set that ended early is INCOMPLETE from now on; what it committed restores."""
+    async def _close_set(self, set_id: str, *, begun: bool) -> None:
+        """A set that ended early is INCOMPLETE from now on; what it committed restores. `begun`: something of it may be
+        on tape, so the catalog must go on knowing it for its own."""
         with suppress(CapstanError):
             async with self._catalog.transaction() as catalog:
                 backup_set = await catalog.backups.get(set_id)
-                if backup_set.state is SetState.WRITING:
+                if not begun:
+                    await catalog.backups.remove(set_id)
+                elif backup_set.state is SetState.WRITING:
                     backup_set.state = SetState.INCOMPLETE
                     await catalog.backups.save(backup_set)
 
@@ -200,8 +204,11 @@ class _Work:
         self._request = request
         self._context = context
         self._set = backup_set
+        self.begun = False  # a tape may have something of the set
         self._chain = SetChain()
-        self._progress = BackupProgress(context, engine._clock, SizeEstimate(engine._open_source(request)))
+        # What of the source has changed cannot be counted beforehand.
+        estimate = None if backup_set.parent_id else SizeEstimate(engine._open_source(request))
+        self._progress = BackupProgress(context, engine._clock, estimate)
         self._pipeline = self._new_pipeline(Committed(), [])
 
     async def run(self) -> None:
@@ -237,7 +244,6 @@ class _Work:
         """Stop threads and tasks; harmless twice."""
         await self._progress.close()
         await asyncio.to_thread(self._pipeline.stop)
-        await self._progress.drain_warnings()
 
     async def _use_one_cartridge(self) -> bool:
         """Mount a cartridge of the pool and write until it is full; True when the set is finished."""
@@ -281,6 +287,7 @@ class _Work:
         writer: SetWriter | None = None
         try:
             writer = await mounted.lane.run(self._open_writer, tape)
+            self.begun = True
             while True:
                 boundary, written = await mounted.lane.run(
                     write_until_boundary, writer, self._pipeline, context.cancelled, self._progress.stored
@@ -364,9 +371,13 @@ class _Work:
             workers=self._engine._workers,
             resume=committed.resume,
             links=committed.links,
-            on_warning=self._progress.warn,
+            on_warning=self._warn,
             counters=self._progress.counters,
         )
+
+    def _warn(self, warning: SourceWarning) -> None:
+        """Called from the packing thread."""
+        self._context.warn(warning.code, path=warning.path, detail=warning.detail)
 
 
 def _result(backup_set: BackupSet, seconds: float) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from capstan.backup.source import FirstName, Inode, OpenedFile, SourceWarning
 from capstan.backup.tree_walk import TreeWalk, WalkRules, source_error
 from capstan.backup.unread import Unread
 from capstan.core.files import FileEntry, FileType
+from capstan.errors import SourceError
 
 
 class FilesystemSource:
@@ -102,6 +103,8 @@ def _check_root(root: bytes) -> None:
     try:
         with within_reach(root) as (at, name):
             found = os.stat(name, dir_fd=at, follow_symlinks=False)
+        if stat.S_ISSOCK(found.st_mode):
+            raise SourceError(path="/" + os.fsdecode(root), reason="sockets are not stored")
         if stat.S_ISDIR(found.st_mode):
             descriptor = open_listed(root)
             try:

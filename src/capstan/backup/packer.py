@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 
 from capstan.backup.content import ZEROS, FileContent, content_of, fill_zeros, same_file
 from capstan.backup.conveyor import Conveyor, ConveyorStopped
@@ -69,10 +70,12 @@ class Packer:
         """Pack everything. Raises ConveyorStopped, and SourceError when a root cannot be read."""
         self._counters.files, self._counters.bytes = self._totals.files, self._totals.bytes
         self._take_buffer()
+        scan = self._source.scan(self._resume.after, self._links)
+        first = list(islice(scan, 1))  # a source that is gone ends it here, before its open member is given up
         if self._resume.open_member is not None:
             self._go_on_with(self._resume.open_member)
         conveyor, counters = self._conveyor, self._counters
-        for item in self._source.scan(self._resume.after, self._links):
+        for item in chain(first, scan):
             if isinstance(item, SourceWarning):
                 self._pass_on(item)
             elif isinstance(item, Deletion):

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from queue import Empty, SimpleQueue
 
 from capstan.backup.estimate import SizeEstimate
 from capstan.backup.pipeline import PackCounters
 from capstan.backup.session import StoredBytes
-from capstan.backup.source import SourceWarning
 from capstan.clock import Clock
 from capstan.core.files import display_path
 from capstan.core.media import Cartridge
@@ -20,12 +18,11 @@ _TICK = 0.5  # seconds between two looks at the counters
 
 
 class BackupProgress:
-    """One for a run. `counters`, `stored` and `warn` are for the threads; all else is for the event loop's thread."""
+    """One for a run. `counters` and `stored` are for the threads; all else is for the event loop's thread."""
 
-    def __init__(self, context: JobContext, clock: Clock, estimate: SizeEstimate) -> None:
+    def __init__(self, context: JobContext, clock: Clock, estimate: SizeEstimate | None) -> None:
         self.counters = PackCounters()
         self.stored = StoredBytes()
-        self._warnings: SimpleQueue[SourceWarning] = SimpleQueue()
         self._context = context
         self._clock = clock
         self._estimate = estimate
@@ -34,10 +31,6 @@ class BackupProgress:
         self._cartridge: Cartridge | None = None
         self._stored_before = 0
         self._ticker: asyncio.Task[None] | None = None
-
-    def warn(self, warning: SourceWarning) -> None:
-        """Tell a warning with the next progress. From any thread."""
-        self._warnings.put(warning)
 
     def start(self, *, expected: int | None, bytes_before: int) -> None:
         """Begin to tell. `expected`: bytes of content, until they are counted; `bytes_before`: of an earlier run."""
@@ -58,22 +51,15 @@ class BackupProgress:
             self._ticker.cancel()
             with suppress(asyncio.CancelledError):
                 await self._ticker
-        await asyncio.to_thread(self._estimate.stop)
-
-    async def drain_warnings(self) -> None:
-        """Tell the warnings that have come so far."""
-        with suppress(Empty):
-            while True:
-                warning = self._warnings.get_nowait()
-                await self._context.warning(warning.code, path=warning.path, detail=warning.detail)
+        if self._estimate is not None:
+            await asyncio.to_thread(self._estimate.stop)
 
     async def _tick(self) -> None:
         began, estimating = self._clock.monotonic(), False
         while True:
             await asyncio.sleep(_TICK)
-            await self.drain_warnings()
             seconds = max(self._clock.monotonic() - began, 1e-6)
-            if seconds >= _LONG and not estimating:
+            if self._estimate is not None and seconds >= _LONG and not estimating:
                 estimating = True
                 self._estimate.start()
             counters, total = self.counters, self._total_bytes()
@@ -92,7 +78,9 @@ class BackupProgress:
 
     def _total_bytes(self) -> int | None:
         """What was counted, or until then what was expected."""
-        return self._expected if self._estimate.total_bytes is None else self._estimate.total_bytes
+        if self._estimate is None or self._estimate.total_bytes is None:
+            return self._expected
+        return self._estimate.total_bytes
 
     def _fill(self) -> float | None:
         """How full the cartridge is, from 0 to 1."""

@@ -16,6 +16,7 @@ from capstan.errors import AlreadyExists, InvalidValue, NotFound
 from capstan.models.rows import CommitRow, SegmentRow, SetRow
 
 _MIN_PREFIX = 4
+_UUID_LENGTH = 36
 _LAST_NUMBER = "last-set-number"
 
 
@@ -50,7 +51,7 @@ class SqlBackupRepository:
         found = await self.find(set_id)
         if found is not None:
             return found
-        if len(set_id) < _MIN_PREFIX:
+        if not _MIN_PREFIX <= len(set_id) <= _UUID_LENGTH:
             raise NotFound(what="set", name=set_id)
         query = select(SetRow).where(SetRow.id.startswith(set_id.lower(), autoescape=True)).limit(2)
         rows = (await self._session.scalars(query)).all()

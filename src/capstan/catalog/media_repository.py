@@ -9,7 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from capstan.catalog.mapping import to_columns, to_value
 from capstan.core.media import Cartridge, CartridgeState, Pool
-from capstan.errors import AlreadyExists, NotFound
+from capstan.core.suggest import not_found
+from capstan.errors import AlreadyExists
 from capstan.models.rows import CartridgeRow, PoolRow
 
 
@@ -28,7 +29,8 @@ class SqlMediaRepository:
     async def get_pool(self, name: str) -> Pool:
         pool = await self.find_pool(name)
         if pool is None:
-            raise NotFound(what="pool", name=name)
+            known = await self._session.scalars(select(PoolRow.name))
+            raise not_found("pool", name, known, "`capstan pool list` lists all")
         return pool
 
     async def find_pool(self, name: str) -> Pool | None:
@@ -47,7 +49,8 @@ class SqlMediaRepository:
     async def get(self, barcode: str) -> Cartridge:
         cartridge = await self.find(barcode)
         if cartridge is None:
-            raise NotFound(what="cartridge", name=barcode)
+            known = await self._session.scalars(select(CartridgeRow.barcode))
+            raise not_found("cartridge", barcode, known, "`capstan tape list` lists all")
         return cartridge
 
     async def find(self, barcode: str) -> Cartridge | None:

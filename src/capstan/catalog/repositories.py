@@ -15,6 +15,7 @@ from capstan.errors import AlreadyExists, Conflict, InvalidValue, NotFound, Refu
 from capstan.models.rows import EventRow, JobRow, SettingRow
 
 _MIN_JOB_PREFIX = 2
+_JOB_ID_LENGTH = 16
 _LIVE = (JobState.CREATED, JobState.RUNNING)
 
 
@@ -34,12 +35,12 @@ class SqlJobRepository:
         row = await self._session.get(JobRow, job_id)
         if row is not None:
             return _job(row)
-        if len(job_id) < _MIN_JOB_PREFIX:
-            raise NotFound(what="job", name=job_id)
+        if not _MIN_JOB_PREFIX <= len(job_id) <= _JOB_ID_LENGTH:
+            raise NotFound(what="job", name=job_id, hint="`capstan jobs` lists the newest")
         query = select(JobRow).where(JobRow.id.startswith(job_id.lower(), autoescape=True)).limit(2)
         found = (await self._session.scalars(query)).all()
         if not found:
-            raise NotFound(what="job", name=job_id)
+            raise NotFound(what="job", name=job_id, hint="`capstan jobs` lists the newest")
         if len(found) > 1:
             raise InvalidValue(what="job", value=job_id, reason="more than one job begins with it")
         return _job(found[0])
@@ -69,7 +70,7 @@ class SqlJobRepository:
     async def request_cancel(self, job_id: str) -> Job:
         job = await self.get(job_id)
         if job.ended:
-            raise Refused(reason=f"job {job.id} has ended: it is {job.state.value}")
+            raise Refused(reason=f"job {job.id} has ended: it is {job.state.value}", hint="there is nothing to stop")
         live = JobRow.state.in_([state.value for state in _LIVE])
         statement = update(JobRow).where(JobRow.id == job.id, live).values(cancel_requested=True)
         result = cast(CursorResult[Any], await self._session.execute(statement))

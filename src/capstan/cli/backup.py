@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -22,8 +21,8 @@ def register(app: typer.Typer) -> None:
 
 def backup(
     context: typer.Context,
-    sources: list[Path] = typer.Argument(..., metavar="SOURCE…", help="Files and directories."),
-    name: str = typer.Option("", help="The series of sets that this one belongs to; by default the source's name."),
+    sources: list[str] = typer.Argument(..., metavar="SOURCE…", help="Files and directories."),
+    name: str = typer.Option(None, help="The series of sets that this one belongs to; by default the source's name."),
     pool: str = typer.Option("default", help="The pool of cartridges to write to."),
     kind: str = typer.Option(
         "full",
@@ -31,13 +30,13 @@ def backup(
         help="full; incremental: what changed since the newest set; differential: since the newest full one.",
     ),
     exclude: list[str] = typer.Option([], help="What to leave out: a pattern in gitignore syntax; may be repeated."),
-    codec: str = typer.Option("", help="zstd:3, lz4, gzip:6, none."),
-    library: str = typer.Option("", help="The library to use; not needed when there is only one."),
+    codec: str = typer.Option(None, help="zstd:3, lz4, gzip:6, none."),
+    library: str = typer.Option(None, help="The library to use; not needed when there is only one."),
     one_file_system: bool = typer.Option(False, "--one-file-system", help="Do not cross mount points."),
 ) -> None:
     """Back up files and directories to tape."""
     from capstan.backup.request import BackupRequest
-    from capstan.cli.session import only_library, with_home
+    from capstan.cli.session import given_path, given_text, only_library, with_home
     from capstan.core.backup import SetType
     from capstan.core.ids import check_name
     from capstan.core.job import JobKind
@@ -47,19 +46,21 @@ def backup(
         set_type = SetType(kind)
     except ValueError:
         raise InvalidValue(what="type", value=kind, reason="use full, incremental or differential") from None
-    paths = tuple(os.path.abspath(os.fsencode(source)) for source in sources)  # noqa: PTH100 (bytes)
-    series = check_name("name", name or _default_name(paths[0]))
+    paths = tuple(os.path.abspath(os.fsencode(given_path("source", source))) for source in sources)  # noqa: PTH100
+    series = check_name("name", _default_name(paths[0]) if name is None else name)
+    given_text("pool", pool, "")
+    chosen_codec = given_text("codec", codec, "")
 
     async def body(capstan: Capstan) -> dict[str, Any]:
         request = BackupRequest(
             sources=paths,
             name=series,
-            library=await only_library(capstan, library or None),
+            library=await only_library(capstan, library),
             pool=pool,
             type=set_type,
             excludes=tuple(exclude),
             one_file_system=one_file_system,
-            parameters=capstan.parameters(codec or None),
+            parameters=capstan.parameters(chosen_codec or None),
         )
         _, result = await capstan.jobs.run(
             JobKind.BACKUP,

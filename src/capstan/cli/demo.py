@@ -86,7 +86,7 @@ def _prepare(current: State) -> bool:
     async def work(capstan: Capstan) -> bool:
         if _LIBRARY in capstan.settings.libraries:
             return False
-        await capstan.create_virtual_library(LibrarySpec(_LIBRARY))
+        await capstan.create_virtual_library(LibrarySpec(_LIBRARY, barcode_prefix="DEMO"))
         return True
 
     return with_home(current, work, writing=True)

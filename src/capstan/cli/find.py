@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,14 +29,19 @@ def register(app: typer.Typer) -> None:
     app.command("find")(find)
 
 
-def list_sets(context: typer.Context, name: str = typer.Option("", help="Only this series.")) -> None:
+def list_sets(context: typer.Context, name: str = typer.Option(None, help="Only this series.")) -> None:
     """All sets, oldest first."""
     from capstan.cli.session import with_home
     from capstan.core.sizes import format_size
+    from capstan.core.suggest import not_found
 
     async def work(capstan: Capstan) -> list[BackupSet]:
         async with capstan.catalog.snapshot() as catalog:
-            return list(await catalog.backups.list(name=name or None))
+            found = list(await catalog.backups.list(name=name))
+            if name is not None and not found:
+                known = {item.name for item in await catalog.backups.list()}
+                raise not_found("series", name, known, "`capstan sets` lists all")
+            return found
 
     found = with_home(state(context), work)
     rows = [
@@ -74,8 +79,16 @@ def files(
     stored: bool = typer.Option(False, "--stored", help="Of an incremental set, only what it has stored itself."),
 ) -> None:
     """The files of a set: of an incremental one, the whole tree at its time."""
+    from itertools import chain as concatenated
+
+    from capstan.errors import NotFound
+
     search, chain = _chain(state(context), set_id, stored=stored)
-    _print_files(state(context), search.list_files(chain, prefix), with_set=len(chain) > 1)
+    rows = iter(search.list_files(chain, prefix))
+    first = next(rows, None)
+    if first is None and prefix.strip("/"):
+        raise NotFound(what=f"path in set {chain[-1].set_id[:8]}", name=prefix, hint="`capstan find` looks in all sets")
+    _print_files(state(context), concatenated([first] if first else [], rows), with_set=len(chain) > 1)
 
 
 @set_app.command("diff")
@@ -85,7 +98,7 @@ def diff(context: typer.Context, before: str, after: str) -> None:
     _, second = _chain(state(context), after)
     found = search.diff(first, second)
     if state(context).output.json_mode:
-        _print_json(_difference(item) for item in found)
+        state(context).output.array(_difference(item) for item in found)
         return
     marks = {"added": "+", "removed": "-", "changed": "*", "moved": ">"}
     for item in found:
@@ -95,19 +108,19 @@ def diff(context: typer.Context, before: str, after: str) -> None:
 def find(
     context: typer.Context,
     pattern: str = typer.Argument(..., help="Part of a path, or a glob with * ? [ ]."),
-    set_id: str = typer.Option("", "--set", help="Only in this set."),
-    since: str = typer.Option("", help="Only files modified at or after this time (ISO 8601)."),
-    limit: int = typer.Option(0, min=0, help="Stop after so many; 0: all."),
+    set_id: str = typer.Option(None, "--set", help="Only in this set."),
+    since: str = typer.Option(None, help="Only files modified at or after this time (ISO 8601)."),
+    limit: int = typer.Option(0, min=0, max=10**9, help="Stop after so many; 0: all."),
 ) -> None:
     """Look for files in all sets, newest set first: each is named once for every set that has stored it."""
     from capstan.cli.session import with_home
     from capstan.errors import InvalidValue
 
     after = None
-    if since:
+    if since is not None:
         try:
-            after = datetime.fromisoformat(since).astimezone()
-        except ValueError:
+            after = datetime.fromisoformat(since).astimezone(UTC)
+        except (ValueError, OverflowError):
             raise InvalidValue(
                 what="since", value=since, reason="write it as 2026-01-31 or 2026-01-31T12:00:00"
             ) from None
@@ -116,7 +129,9 @@ def find(
         from capstan.recovery.select import resolve_set
 
         async with capstan.catalog.snapshot() as catalog:
-            sets = [await resolve_set(catalog, set_id)] if set_id else list(await catalog.backups.list())[::-1]
+            sets = (
+                [await resolve_set(catalog, set_id)] if set_id is not None else list(await catalog.backups.list())[::-1]
+            )
             return capstan.search, sets, [await _committed(capstan, catalog, item.id) for item in sets]
 
     search, sets, parts = with_home(state(context), work)
@@ -148,7 +163,7 @@ async def _committed(capstan: Capstan, catalog: Repositories, set_id: str) -> li
 def _print_files(current: State, found: Iterator[FoundFile], *, with_set: bool = False) -> None:
     """A table's lines as they come: there may be millions."""
     if current.output.json_mode:
-        _print_json(item.as_dict() for item in found)
+        current.output.array(item.as_dict() for item in found)
         return
     for item in found:
         prefix = f"{item.set_id[:8]}  " if with_set else ""
@@ -159,16 +174,6 @@ def _print_files(current: State, found: Iterator[FoundFile], *, with_set: bool =
 def _difference(found: Difference) -> dict[str, Any]:
     value = {"change": found.change, "path": "/" + found.path}
     return value | ({"moved_from": "/" + found.moved_from} if found.moved_from else {})
-
-
-def _print_json(found: Iterator[dict[str, Any]]) -> None:
-    """One JSON array, written piece by piece."""
-    import json
-
-    print("[", end="")
-    for number, item in enumerate(found):
-        print("," if number else "", json.dumps(item, ensure_ascii=False), sep="\n", end="")
-    print("\n]")
 
 
 def _set(found: BackupSet) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -22,7 +24,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(job_app, name="job")
 
 
-def list_jobs(context: typer.Context, limit: int = typer.Option(20, min=1, help="How many.")) -> None:
+def list_jobs(context: typer.Context, limit: int = typer.Option(20, min=1, max=10**9, help="How many.")) -> None:
     """The newest jobs first."""
     from capstan.cli.session import with_home
 
@@ -61,6 +63,40 @@ def show(context: typer.Context, job_id: str) -> None:
         rest = " ".join(f"{key}={value}" for key, value in event.items() if key not in ("at", "kind"))
         lines.append(f"  {event['at'].astimezone():%H:%M:%S} {event['kind']} {rest}")
     state(context).output.result(found, "\n".join(lines))
+
+
+@job_app.command("warnings")
+def warnings(
+    context: typer.Context,
+    job_id: str,
+    code: str = typer.Option("", help="Only those with this code."),
+    limit: int = typer.Option(0, min=0, max=10**9, help="Stop after so many; 0: all."),
+) -> None:
+    """The warnings of one job, in the order told; of a running job those that are written down."""
+    from itertools import islice
+
+    from capstan.cli.session import with_home
+
+    async def work(capstan: Capstan) -> tuple[Job, Iterator[dict[str, Any]]]:
+        async with capstan.catalog.snapshot() as catalog:
+            job = await catalog.jobs.get(job_id)
+        return job, capstan.jobs.warnings(job.id, code or None)
+
+    output = state(context).output
+    job, every = with_home(state(context), work)
+    found = islice(every, limit or None)
+    if output.json_mode:
+        output.array(found)
+        return
+    none = True
+    for item in found:
+        none = False
+        at = datetime.fromisoformat(item["at"]).astimezone()
+        parts = (f"{at:%Y-%m-%d %H:%M:%S}", f"{item['code']:12}", item.get("path"), item.get("detail"))
+        print("  ".join(filter(None, parts)))
+    if none:
+        codes = ", ".join((job.result or job.progress).get("warning_codes", {})) or "none"
+        print(f"no warnings; codes of this job: {codes}")
 
 
 @job_app.command("cancel")

@@ -32,7 +32,7 @@ def create(
     ports: int = typer.Option(2, help="Mail slots."),
     cartridges: int = typer.Option(12, help="Cartridges to begin with."),
     generation: str = typer.Option("LTO-9", help="LTO-5 to LTO-10."),
-    capacity: str = typer.Option("", help="Capacity of a cartridge, if not the generation's: 1GiB, 18TB."),
+    capacity: str = typer.Option(None, help="Capacity of a cartridge, if not the generation's: 1GiB, 18TB."),
     barcode_prefix: str = typer.Option("CAP", help="What barcodes begin with."),
 ) -> None:
     """Build a virtual library. Its cartridges are scratch: backups may use them at once."""
@@ -52,7 +52,7 @@ def create(
         ports=ports,
         cartridges=cartridges,
         generation=generation,
-        capacity_bytes=parse_size(capacity, "capacity") if capacity else None,
+        capacity_bytes=None if capacity is None else parse_size(capacity, "capacity"),
         barcode_prefix=barcode_prefix,
         cleaning_cartridges=1 if slots > cartridges else 0,
     )
@@ -89,11 +89,9 @@ def list_libraries(context: typer.Context) -> None:
 def show(context: typer.Context, name: str) -> None:
     """Every drive, slot and mail slot, as the catalog last saw it."""
     from capstan.cli.session import with_home
-    from capstan.errors import NotFound
 
     async def work(capstan: Capstan) -> list[dict[str, Any]]:
-        if name not in capstan.settings.libraries:
-            raise NotFound(what="library", name=name)
+        capstan.library(name)
         async with capstan.catalog.snapshot() as catalog:
             found = [item for item in await catalog.media.list(library=name) if item.place]
         return [

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from capstan.cli.output import Output
-from capstan.errors import CapstanError
+from capstan.errors import CapstanError, UsageError
 
 # `--json` and `--home` may stand before or behind the subcommand. These words never take a value of their own, so a
 # pass over the arguments cannot mistake an option's value for them unless it is spelled like them.
@@ -19,12 +20,18 @@ _HOME = "--home"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (see `capstan.errors`)."""
     rest, home, json_mode = split_arguments(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A path that is not UTF-8 is shown with escapes, in JSON with those of JSON: it never ends a command.
+            stream.reconfigure(errors="backslashreplace")
     output = Output(json_mode=json_mode)
     from capstan.cli.app import run
     from capstan.cli.state import State
 
     state = State(home=Path(home or os.environ.get("CAPSTAN_HOME") or default_home()).expanduser(), output=output)
     try:
+        if home == "":
+            raise UsageError(reason=f"{_HOME} needs a directory")
         return run(rest, state)
     except CapstanError as error:
         output.error(error)
@@ -39,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], str | None, bool]:
-    """The arguments without `--json` and `--home DIR`, wherever they stand before a bare `--`."""
+    """The arguments without `--json` and `--home DIR`, wherever they stand before a bare `--`; an empty home is one
+    that was asked for, with nothing behind it."""
     rest: list[str] = []
     home: str | None = None
     json_mode = False
@@ -50,9 +58,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], str | None, bo
         elif argument == _JSON:
             json_mode = True
         elif argument == _HOME:
-            home = next(pending, None)
-            if not home:
-                rest += [_HOME]  # typer says that the option needs a value
+            home = next(pending, "")
         elif argument.startswith(f"{_HOME}="):
             home = argument.removeprefix(f"{_HOME}=")
         else:

@@ -19,6 +19,7 @@ class Output:
 
     def __init__(self, *, json_mode: bool) -> None:
         self.json_mode = json_mode
+        self._in_array = False
         self.terminal = sys.stderr.isatty() and not json_mode
 
     def result(self, value: Any, text: str | None = None) -> None:
@@ -44,6 +45,16 @@ class Output:
         for row in [list(columns), *cells]:
             print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
+    def array(self, values: Iterable[Any]) -> None:
+        """Print one JSON array, piece by piece: there may be millions."""
+        for value in values:  # an error before the first value leaves standard output to it
+            print(
+                "," if self._in_array else "[", json.dumps(value, default=_plain, ensure_ascii=False), sep="\n", end=""
+            )
+            self._in_array = True
+        print("\n]" if self._in_array else "[]", flush=True)
+        self._in_array = False
+
     def event(self, kind: str, data: dict[str, Any], text: str = "") -> None:
         """Tell what is going on, on standard error."""
         if self.json_mode:
@@ -56,7 +67,12 @@ class Output:
         self.event("note", {"text": text}, text)
 
     def error(self, error: CapstanError) -> None:
-        """What happened and what to do. In `--json` mode also as an object on standard output, in a result's place."""
+        """What happened and what to do. In `--json` mode as an object on standard output, in a result's place; behind
+        the first values of an array, which is closed, as an event on standard error."""
+        if self._in_array:
+            print("\n]", flush=True)
+            self.event("error", {"error": error.as_dict()})
+            return
         if self.json_mode:
             print(json.dumps({"error": error.as_dict()}, default=_plain, ensure_ascii=False), flush=True)
             return

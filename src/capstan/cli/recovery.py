@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -26,20 +25,22 @@ def restore(
     context: typer.Context,
     reference: str = typer.Argument(..., metavar="SET", help="An id, latest:NAME, or NAME@TIME."),
     paths: list[str] = typer.Argument(None, metavar="[PATH…]", help="What to restore; everything by default."),
-    to: Path = typer.Option(..., "--to", help="The directory below which the full paths are made again; / in place."),
+    to: str = typer.Option(
+        ..., "--to", metavar="DIR", help="The directory below which the full paths are made again; / in place."
+    ),
     pattern: list[str] = typer.Option([], help="Restore what matches: gitignore syntax; may be repeated."),
     plan: bool = typer.Option(False, "--plan", help="Only say what would be read."),
     on_conflict: str = typer.Option(
         "skip", help="What to do with files that are there: skip, overwrite, keep-newer, rename."
     ),
-    strip: int = typer.Option(0, min=0, help="Drop so many leading parts of each path."),
+    strip: int = typer.Option(0, min=0, max=10_000, help="Drop so many leading parts of each path."),
     only_this_set: bool = typer.Option(
         False, "--only-this-set", help="Of an incremental set, what it has stored itself, without its parents."
     ),
-    library: str = typer.Option("", help="The library that has the cartridges."),
+    library: str = typer.Option(None, help="The library that has the cartridges."),
 ) -> None:
     """Restore files from tape, every digest checked."""
-    from capstan.cli.session import with_home
+    from capstan.cli.session import given_path, with_home
     from capstan.core.backup import Conflicts
     from capstan.core.job import JobKind
     from capstan.core.sizes import format_size
@@ -53,8 +54,8 @@ def restore(
         raise InvalidValue(what="on-conflict", value=on_conflict, reason=reason) from None
     request = RestoreRequest(
         reference=reference,
-        to=to.absolute(),
-        library=library,
+        to=given_path("to", to),
+        library=library or "",
         paths=tuple(os.fsencode(path) for path in paths or ()),
         patterns=tuple(pattern),
         conflicts=conflicts,
@@ -63,11 +64,12 @@ def restore(
     )
     current = state(context)
     if plan:
-        found = with_home(current, lambda capstan: capstan.restore.plan(request))
+        found = with_home(current, _in_library(library, lambda capstan: capstan.restore.plan(request)))
         lines = [f"{key.replace('_', ' ')}: {_show(key, value)}" for key, value in found.items()]
         current.output.result(found, "\n".join(lines))
         return
-    result = _run(current, JobKind.RESTORE, lambda capstan, job: capstan.restore.run(request, job), _restored(request))
+    work = _in_library(library, lambda capstan, job: capstan.restore.run(request, job))
+    result = _run(current, JobKind.RESTORE, work, _restored(request))
     text = f"{result['verified_files']} files verified, {format_size(result['bytes_read_from_tape'])} read from tape"
     current.output.result(result, text + _extras(result))
 
@@ -75,7 +77,7 @@ def restore(
 def verify(
     context: typer.Context,
     what: str = typer.Argument(..., metavar="ID|BARCODE", help="A set (id, latest:NAME, NAME@TIME) or a cartridge."),
-    library: str = typer.Option("", help="The library that has the cartridges."),
+    library: str = typer.Option(None, help="The library that has the cartridges."),
 ) -> None:
     """Read a set or a cartridge and check every digest; nothing is restored."""
     from capstan.cli.session import with_home
@@ -90,9 +92,9 @@ def verify(
 
     async def work(capstan: Capstan, job: Any) -> dict[str, Any]:
         run = capstan.verify.run_cartridge if cartridge else capstan.verify.run_set
-        return await run(what, job, library=library)
+        return await run(what, job, library=library or "")
 
-    result = _run(current, JobKind.VERIFY, work, {"what": what})
+    result = _run(current, JobKind.VERIFY, _in_library(library, work), {"what": what})
     current.output.result(result, f"{what} is good: {result['verified_files']} files verified" + _extras(result))
 
 
@@ -106,6 +108,17 @@ def rebuild(
     result = _run(state(context), JobKind.REBUILD, lambda capstan, job: capstan.rebuild.run(library, job), {})
     text = "\n".join(f"{key.replace('_', ' ')}: {value}" for key, value in result.items())
     state(context).output.result(result, text)
+
+
+def _in_library(name: str | None, work: Any) -> Any:
+    """`work`, once it is sure that the library that was named is one."""
+
+    async def checked(capstan: Capstan, *arguments: Any) -> Any:
+        if name is not None:
+            capstan.library(name)
+        return await work(capstan, *arguments)
+
+    return checked
 
 
 def _run(current: State, kind: Any, work: Any, parameters: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from capstan.bootstrap import Capstan, open_home
@@ -62,12 +63,32 @@ async def only_library(capstan: Capstan, name: str | None) -> str:
 
     libraries = sorted(capstan.settings.libraries)
     if name is not None:
+        capstan.library(name)
         return name
     if not libraries:
         raise NotFound(what="library", name="any", hint="make one: `capstan library create NAME --virtual`")
     if len(libraries) > 1:
         raise InvalidValue(what="library", value="", reason=f"say which with --library: {', '.join(libraries)}")
     return libraries[0]
+
+
+def given_path(what: str, text: str) -> Path:
+    """A path of the command line, absolute. InvalidValue for an empty one: in a script it is a variable that was not
+    set, and it would mean the current directory."""
+    from capstan.errors import InvalidValue
+
+    if not text or "\0" in text:
+        raise InvalidValue(what=what, value=text, reason="it names nothing; write . for the current directory")
+    return Path(text).absolute()
+
+
+def given_text(what: str, text: str | None, default: str) -> str:
+    """An option's value, or `default` when it was not given. InvalidValue for an empty one, as above."""
+    from capstan.errors import InvalidValue
+
+    if text == "":
+        raise InvalidValue(what=what, value="", reason="it is empty; leave the option out for the default")
+    return default if text is None else text
 
 
 def _on_signals(cancel: Callable[[], None]) -> None:
@@ -92,6 +113,7 @@ class ProgressView:
         self._output = output
         self._bar: Any = None
         self._task: Any = None
+        self._warnings = 0  # that were shown
 
     def hear(self, event: Event) -> None:
         """Take one event."""
@@ -101,6 +123,7 @@ class ProgressView:
             if self._output.terminal:
                 self._show(event.data)
         elif event.kind == "job.warning":
+            self._warnings += 1
             path = f"{event.data['path']}: " if "path" in event.data else ""
             self._line(f"warning: {path}{event.data.get('detail') or event.data['code']} [{event.data['code']}]")
         elif event.kind == "job.phase":
@@ -110,6 +133,13 @@ class ProgressView:
             self._line(describe_resumed(event.data))
         elif event.kind == "job.ended" and event.data.get("resumable") and event.data["state"] == "failed":
             self._line(f"`capstan job resume {event.job_id}` goes on behind its last commit point")
+
+        elif event.kind == "job.ended":
+            if event.data["warnings"] > self._warnings:
+                more = event.data["warnings"] - self._warnings
+                self._line(f"{more} more warnings: `capstan job warnings {event.job_id}`")
+            if lost := event.data.get("warnings_not_kept"):
+                self._line(f"{lost['count']} warnings could not be written down: {lost['reason']}")
 
     def close(self) -> None:
         """Take the bar from the terminal."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,25 +139,34 @@ def dump(
 def extract(
     context: typer.Context,
     barcode: str,
-    to: Path = typer.Option(..., "--to", help="The directory to write to; made if it is missing."),
+    to: str = typer.Option(..., "--to", metavar="DIR", help="The directory to write to; made if it is missing."),
 ) -> None:
     """Write each tape file as a plain file, header record and payload: what `dd` would give on a drive."""
+    from capstan.cli.session import given_path
+    from capstan.errors import TargetError
     from capstan.format.scan import extract_tape
 
-    def copy(drive: TapeDrive) -> list[dict[str, Any]]:
-        to.mkdir(parents=True, exist_ok=True)
-        return [{**_tape_file(found), "path": str(path)} for found, path in extract_tape(drive, barcode, to)]
+    folder = given_path("to", to)
 
-    found = _on_drive(context, barcode, copy)
+    def copy(drive: TapeDrive) -> list[dict[str, Any]]:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return [{**_tape_file(found), "path": str(path)} for found, path in extract_tape(drive, barcode, folder)]
+        except OSError as error:
+            raise TargetError(path=folder, reason=error.strerror or str(error)) from None
+
+    found = _on_drive(context, barcode, copy, folder)
     rows = [(Path(item["path"]).name, item["kind"], item["bytes"]) for item in found]
     state(context).output.table(found, ("FILE", "KIND", "BYTES"), rows, "the cartridge is blank")
 
 
-def _on_drive(context: typer.Context, barcode: str, work: Any) -> list[dict[str, Any]]:
+def _on_drive(context: typer.Context, barcode: str, work: Any, target: Path | None = None) -> list[dict[str, Any]]:
     from capstan.cli.session import run_job
     from capstan.core.job import JobKind
 
     async def body(capstan: Capstan, job: Any) -> dict[str, Any]:
+        if target is not None:
+            capstan.check_target(target)
         async with capstan.operations.raw(barcode, job) as lane:
             return {"tape_files": await lane.run(work)}
 
@@ -190,4 +200,6 @@ def _record_rows(item: dict[str, Any]) -> list[tuple[Any, ...]]:
 
 
 def _cartridge(cartridge: Cartridge) -> dict[str, Any]:
-    return asdict(cartridge)
+    """What a program is told of a cartridge; also kept as a job's result, so nothing but what JSON has."""
+    facts = asdict(cartridge).items()
+    return {key: value.isoformat() if isinstance(value, datetime) else value for key, value in facts}

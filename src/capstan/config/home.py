@@ -3,7 +3,7 @@
 capstan.toml   settings and the definitions of libraries: outlives the database
 catalog.db     what is known of sets, cartridges and jobs
 indexes/       the file index of each set
-jobs/          locks of running jobs
+jobs/          locks of running jobs, and the warnings of each job
 spool/         what is being made; emptied at will
 libraries/     virtual libraries
 """
@@ -16,6 +16,7 @@ from pathlib import Path
 import tomlkit
 from pydantic import ValidationError
 from tomlkit.exceptions import TOMLKitError
+from tomlkit.items import InlineTable
 
 from capstan.config.settings import Settings, VirtualLibrarySettings
 from capstan.core.ids import check_name
@@ -59,7 +60,7 @@ class Home:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             for name in _FOLDERS:
                 (self.path / name).mkdir(mode=0o700, exist_ok=True)
-            if not self.configuration.exists():
+            if not os.path.lexists(self.configuration):  # a link that leads nowhere is not ours to replace
                 self._write(_FIRST)
         except OSError as error:
             raise StorageFailed(path=self.path, reason=error.strerror or str(error)) from None
@@ -79,6 +80,9 @@ class Home:
         check_name("library", name)
         document = self._document()
         libraries = document.setdefault("libraries", tomlkit.table(is_super_table=True))
+        if isinstance(libraries, InlineTable):
+            reason = "libraries is written in one line; give each library a section [libraries.NAME]"
+            raise ConfigurationBroken(path=self.configuration, reason=reason)
         if name in libraries:
             raise AlreadyExists(what="library", name=name)
         table = tomlkit.table()
@@ -96,9 +100,9 @@ class Home:
     def _document(self) -> tomlkit.TOMLDocument:
         try:
             return tomlkit.parse(self.configuration.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return tomlkit.document()
-        except (OSError, UnicodeDecodeError, TOMLKitError) as error:
+        except OSError as error:
+            raise ConfigurationBroken(path=self.configuration, reason=error.strerror or str(error)) from None
+        except (UnicodeDecodeError, TOMLKitError) as error:
             raise ConfigurationBroken(path=self.configuration, reason=str(error)) from None
 
     def _write(self, text: str) -> None:

@@ -2,24 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from capstan.core.ids import check_name
 from capstan.core.sizes import parse_size
-from capstan.errors import CapstanError
+from capstan.errors import CapstanError, InvalidValue
+from capstan.format.codecs import parse_codec
+from capstan.format.layout import MAX_FRAME_BYTES, check_record_bytes
+
+_MOST = 1 << 50  # bytes; more is no tape
+
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+def _checked(check: Callable[[S], T]) -> Callable[[S], T]:
+    """`check` as a validator: what it says of a value is what the operator reads."""
+
+    def validate(value: S) -> T:
+        try:
+            return check(value)
+        except CapstanError as error:
+            raise ValueError(str(error)) from None
+
+    return validate
 
 
 def _size(value: object) -> object:
-    if isinstance(value, str):
-        try:
-            return parse_size(value)
-        except CapstanError as error:
-            raise ValueError(str(error)) from None
+    return parse_size(value) if isinstance(value, str) else value
+
+
+def _codec(value: str) -> str:
+    parse_codec(value)
     return value
 
 
-Size = Annotated[int, BeforeValidator(_size)]
+def _folder(value: str) -> str:
+    if not value or not value.isprintable():
+        raise InvalidValue(what="path", value=value, reason="name a folder")
+    return value
+
+
+def _library(value: str) -> str:
+    return check_name("library", value)
+
+
+Size = Annotated[int, Field(strict=True), BeforeValidator(_checked(_size))]
 
 
 class ArchiveSettings(BaseModel):
@@ -27,12 +59,22 @@ class ArchiveSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    codec: str = Field("zstd:3", description="codec and level: zstd:-7 … zstd:19, lz4, gzip:1 … gzip:9, none")
-    record_bytes: Size = Field(512 << 10, description="size of tape records of newly labelled cartridges")
-    frame_bytes: Size = Field(4 << 20, description="how much of the tar stream is compressed at once")
-    segment_bytes: Size = Field(2 << 30, description="payload after which a tape file is closed")
-    commit_bytes: Size = Field(32 << 30, description="payload after which a commit point is written within a set")
-    commit_seconds: float = Field(600, gt=0, description="time after which a commit point is written within a set")
+    codec: Annotated[str, AfterValidator(_checked(_codec))] = Field(
+        "zstd:3", description="codec and level: zstd:-7 … zstd:19, lz4, gzip:1 … gzip:9, none"
+    )
+    record_bytes: Annotated[Size, AfterValidator(_checked(check_record_bytes))] = Field(
+        512 << 10, description="size of tape records of newly labelled cartridges"
+    )
+    frame_bytes: Size = Field(
+        4 << 20, ge=64 << 10, le=MAX_FRAME_BYTES, description="how much of the tar stream is compressed at once"
+    )
+    segment_bytes: Size = Field(2 << 30, ge=64 << 10, le=_MOST, description="payload after which a tape file is closed")
+    commit_bytes: Size = Field(
+        32 << 30, ge=64 << 10, le=_MOST, description="payload after which a commit point is written within a set"
+    )
+    commit_seconds: float = Field(
+        600, gt=0, allow_inf_nan=False, description="time after which a commit point is written within a set"
+    )
 
 
 class EngineSettings(BaseModel):
@@ -40,9 +82,11 @@ class EngineSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    workers: int = Field(0, ge=0, le=64, description="threads that compress; 0: one for each processor, at most 8")
+    workers: int = Field(
+        0, strict=True, ge=0, le=64, description="threads that compress; 0: one for each processor, at most 8"
+    )
     chain_limit: int = Field(
-        30, ge=2, description="sets in a chain of incrementals after which a new full is asked for"
+        30, strict=True, ge=2, description="sets in a chain of incrementals after which a new full is asked for"
     )
 
 
@@ -52,7 +96,7 @@ class VirtualLibrarySettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     kind: Literal["virtual"] = "virtual"
-    path: str = Field(description="its folder, relative to the home")
+    path: Annotated[str, AfterValidator(_checked(_folder))] = Field(description="its folder, relative to the home")
 
 
 class Settings(BaseModel):
@@ -62,4 +106,6 @@ class Settings(BaseModel):
 
     archive: ArchiveSettings = Field(default_factory=lambda: ArchiveSettings.model_validate({}))
     engine: EngineSettings = Field(default_factory=lambda: EngineSettings.model_validate({}))
-    libraries: dict[str, VirtualLibrarySettings] = Field(default_factory=dict, description="the tape libraries")
+    libraries: dict[Annotated[str, AfterValidator(_checked(_library))], VirtualLibrarySettings] = Field(
+        default_factory=dict, description="the tape libraries"
+    )

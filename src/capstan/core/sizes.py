@@ -12,7 +12,7 @@ _FACTORS = {
     **{f"{p}{s}": 1000 ** (i + 1) for i, p in enumerate("KMGTP") for s in ("", "B")},
     **{f"{p}I{s}": 1024 ** (i + 1) for i, p in enumerate("KMGTP") for s in ("", "B")},
 }
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
+_SIZE = re.compile(r"\s*([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([A-Za-z]*)\s*")
 
 
 def parse_size(text: str, what: str = "size") -> int:

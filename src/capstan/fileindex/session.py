@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from capstan.core.files import FileFlag
-from capstan.errors import HomeDamaged, StorageFailed
+from capstan.errors import HomeDamaged, HomeError, StorageFailed
 
 _BATCH = 4096  # rows that are fetched at once
 
@@ -88,7 +88,11 @@ class SearchSession:
 @contextmanager
 def open_session(*, memory: str, threads: int, spool: Path | None) -> Iterator[SearchSession]:
     """A session that uses at most about `memory` and `threads`, and lies on disk under `spool` while it needs more."""
-    with tempfile.TemporaryDirectory(prefix="capstan-search-", dir=spool) as spill:
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="capstan-search-", dir=spool)
+    except OSError as error:
+        raise StorageFailed(path=spool, reason=error.strerror or str(error)) from None
+    with folder as spill:
         settings: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": memory,
             "threads": threads,
@@ -109,7 +113,7 @@ def read_parquet(files: Sequence[Path]) -> str:
     return f"read_parquet([{names}])"
 
 
-def _damage(path: Path) -> HomeDamaged | None:
+def _damage(path: Path) -> HomeError | None:
     """What is wrong with one Parquet file; None when all of it can be read. Only asked when something went wrong."""
     try:
         with pq.ParquetFile(path) as file:
@@ -117,6 +121,8 @@ def _damage(path: Path) -> HomeDamaged | None:
                 batch.validate(full=True)
     except FileNotFoundError:
         return HomeDamaged(path=path, reason="the file is gone")
+    except PermissionError as error:
+        return StorageFailed(path=path, reason=error.strerror or str(error))
     except (OSError, pa.ArrowException) as error:
         return HomeDamaged(path=path, reason=_first_line(error))
     return None

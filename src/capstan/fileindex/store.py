@@ -62,12 +62,17 @@ class FileIndexStore:
             raise StorageFailed(path=folder, reason=error.strerror or str(error)) from error
 
     def parts(self, set_id: str, sequences: list[int]) -> list[IndexPart]:
-        """The parts of those INDEXes of a set, which the catalog names. HomeDamaged if one is not there."""
+        """The parts of those INDEXes of a set, which the catalog names. HomeDamaged if one is not there,
+        StorageFailed if that cannot be seen."""
         found = [self._part(set_id, sequence) for sequence in sorted(sequences)]
         for part in found:
             for path in (part.files, part.frames, part.records):
-                if not path.exists():
-                    raise HomeDamaged(path=path, reason="the file is gone")
+                try:
+                    path.stat()
+                except FileNotFoundError:
+                    raise HomeDamaged(path=path, reason="the file is gone") from None
+                except OSError as error:
+                    raise StorageFailed(path=path, reason=error.strerror or str(error)) from None
         return [part if part.deleted and part.deleted.exists() else replace(part, deleted=None) for part in found]
 
     def files(self, set_id: str) -> list[Path]:

@@ -5,6 +5,7 @@ Each codec's concatenated frames are one valid stream for the codec's stock prog
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable
 from typing import Protocol
@@ -17,6 +18,7 @@ from capstan.errors import InvalidValue
 from capstan.format.layout import CODECS
 
 _LEVELS = {"zstd": (-7, 19, 3), "lz4": (0, 12, 0), "gzip": (1, 9, 2), "none": (0, 0, 0)}
+_LEVEL = re.compile(r"-?[0-9]{1,3}")
 _GZIP_WINDOW = 31  # zlib's wbits: the largest window, with gzip's header and trailer
 
 
@@ -40,10 +42,7 @@ def parse_codec(text: str) -> tuple[str, int]:
     low, high, default = _LEVELS[name]
     if not colon:
         return name, default
-    try:
-        value = int(level)
-    except ValueError:
-        value = high + 1
+    value = int(level) if _LEVEL.fullmatch(level) else high + 1
     if not low <= value <= high:
         raise InvalidValue(what="codec", value=text, reason=f"the level of {name} goes from {low} to {high}")
     return name, value

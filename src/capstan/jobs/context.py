@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from typing import Any, Protocol
 
 from capstan.clock import Clock
-from capstan.core.files import display_path
 from capstan.core.job import BackupPhase, Job, RestorePhase
 from capstan.errors import JobCancelled
+from capstan.jobs.warning_log import WarningLog
 
-_KEPT_WARNINGS = 100  # events of each job; all are counted
 _PROGRESS_SECONDS = 1.0  # between two saves of the progress
 
 
@@ -28,14 +26,15 @@ class JobEvents(Protocol):
 
 
 class JobContext:
-    """Belongs to one run of one job. All methods are for the event loop's thread; `cancelled` is for any."""
+    """Belongs to one run of one job. All methods are for the event loop's thread, but `warn` and `cancel` for any."""
 
-    def __init__(self, job: Job, events: JobEvents, clock: Clock) -> None:
+    def __init__(self, job: Job, events: JobEvents, clock: Clock, warnings: WarningLog) -> None:
         self.job = job
         self.cancelled = threading.Event()
-        self.warnings: Counter[str] = Counter()
         self._events = events
         self._clock = clock
+        self._warnings = warnings
+        self._warnings_told = 0
         self._saved_at = -_PROGRESS_SECONDS
 
     @property
@@ -45,27 +44,30 @@ class JobContext:
     async def phase(self, phase: BackupPhase | RestorePhase | str, **data: Any) -> None:
         """A new phase of the work begins."""
         self.check_cancelled()
+        await self._tell_warnings()
         self.job.phase = str(phase)
         await self._events.save(self.job)
         await self._events.tell("job.phase", self.job_id, {"phase": str(phase), **data})
 
     async def progress(self, **data: Any) -> None:
         """How far it is. Listeners hear each; about one a second is saved with the job."""
-        self.job.progress = data
-        await self._events.tell("job.progress", self.job_id, data, keep=False)
+        await self._tell_warnings()
+        self.job.progress = {**data, "warning_codes": self._warnings.counts}
+        await self._events.tell("job.progress", self.job_id, self.job.progress, keep=False)
         now = self._clock.monotonic()
         if now - self._saved_at >= _PROGRESS_SECONDS:
             self._saved_at = now
+            self._warnings.flush()
             await self._events.save(self.job)
 
     async def warning(self, code: str, *, path: bytes | None = None, detail: str = "") -> None:
-        """Something went wrong, and the work goes on. All are counted by code; the first are kept as events."""
-        self.warnings[code] += 1
-        self.job.warning_count += 1
-        data = {"code": code, "detail": detail}
-        if path is not None:
-            data["path"] = "/" + display_path(path)
-        await self._events.tell("job.warning", self.job_id, data, keep=self.job.warning_count <= _KEPT_WARNINGS)
+        """Something went wrong, and the work goes on. All are counted and written down; the first become events."""
+        self.warn(code, path=path, detail=detail)
+        await self._tell_warnings()
+
+    def warn(self, code: str, *, path: bytes | None = None, detail: str = "") -> None:
+        """The same from any thread. The event comes with whatever the job tells next."""
+        self._warnings.add(code, path, detail)
 
     async def tell(self, kind: str, **data: Any) -> None:
         """Any other event of this job: a cartridge was loaded, a commit point was written."""
@@ -78,7 +80,23 @@ class JobContext:
 
     async def committed(self, **data: Any) -> None:
         """A commit point is on tape and in the catalog: what lies before it is acknowledged."""
+        self._warnings.flush()
         await self.tell("job.committed", **data)
+
+    async def conclude(self, result: dict[str, Any]) -> dict[str, Any]:
+        """The work has ended: write its warnings down, and return its result with their counts."""
+        self._warnings.flush()
+        await self._tell_warnings()
+        result = {**result, "warning_codes": self._warnings.counts}
+        if self._warnings.unwritten:
+            result["warnings_not_kept"] = {"count": self._warnings.unwritten, "reason": self._warnings.trouble}
+        return result
+
+    async def _tell_warnings(self) -> None:
+        self.job.warning_count = self._warnings.total
+        while (number := self._warnings_told) < len(self._warnings.first):
+            self._warnings_told += 1  # before the wait: another task may come here meanwhile
+            await self._events.tell("job.warning", self.job_id, self._warnings.first[number])
 
     def cancel(self) -> None:
         """Ask the work to stop at the next good place. From any thread or signal handler."""

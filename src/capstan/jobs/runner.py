@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from capstan.core.ids import new_job_id
 from capstan.core.job import Event, Job, JobKind, JobState
 from capstan.errors import CapstanError, JobCancelled, Refused
 from capstan.jobs.context import JobContext
+from capstan.jobs.warning_log import WarningLog, read_warnings, warnings_path
 from capstan.process_lock import ProcessLock, is_locked
 
 __all__ = ["JobContext", "JobRunner", "Listener"]
@@ -77,10 +78,11 @@ class JobRunner:
         job_id = (await self._resumable(job_id)).id
         with self._lock(job_id):
             job = await self._resumable(job_id)  # as it is now that nobody else can run it
+            counts = (job.result or job.progress).get("warning_codes")
             job.pid, job.host, job.finished_at = os.getpid(), self._host, None
             job.progress, job.result, job.error = {}, {}, {}
             job.cancel_requested = False
-            return await self._supervise(job, work)
+            return await self._supervise(job, work, counts)
 
     async def _resumable(self, job_id: str) -> Job:
         """The job, if it ended early; Refused, with what to do instead, if not."""
@@ -93,9 +95,13 @@ class JobRunner:
             raise Refused(reason=f"job {job.id} is done", hint="run the command again for a new one")
         return job
 
-    async def _supervise(self, job: Job, work: Work) -> tuple[Job, dict[str, Any]]:
-        """Run a job that this process holds the lock of, and hear meanwhile whether it shall stop."""
-        context = JobContext(job, self, self._clock)
+    async def _supervise(
+        self, job: Job, work: Work, counts: dict[str, int] | None = None
+    ) -> tuple[Job, dict[str, Any]]:
+        """Run a job that this process holds the lock of, and hear meanwhile whether it shall stop. `counts`: of the
+        warnings of its earlier runs."""
+        warnings = WarningLog(warnings_path(self._folder, job.id), self._clock, counts)
+        context = JobContext(job, self, self._clock, warnings)
         self._running[job.id] = context
         poll = asyncio.create_task(self._poll_cancel(context))
         try:
@@ -118,12 +124,12 @@ class JobRunner:
         except BaseException as error:
             cancelled = isinstance(error, JobCancelled | asyncio.CancelledError)
             job.error = error.as_dict() if isinstance(error, CapstanError) else _unexpected(error)
-            job.result = (error.result if isinstance(error, CapstanError) else None) or {}
+            job.result = await context.conclude((error.result if isinstance(error, CapstanError) else None) or {})
             await self._end(context, JobState.CANCELLED if cancelled else JobState.FAILED)
             raise
-        job.result = result
+        job.result = await context.conclude(result)
         await self._end(context, JobState.DONE)
-        return job, result
+        return job, job.result
 
     async def _end(self, context: JobContext, state: JobState) -> None:
         job = context.job
@@ -131,8 +137,10 @@ class JobRunner:
         await self.tell("job.phase", job.id, {"phase": _NOTIFY})
         job.state, job.finished_at = state, self._clock.now()
         await self._replace(job, was=JobState.RUNNING)
-        end = {"state": state.value, "error": job.error, "warnings": job.warning_count, "resumable": job.resumable}
-        await self.tell("job.ended", job.id, end)
+        ended = {"state": state.value, "error": job.error, "warnings": job.warning_count, "resumable": job.resumable}
+        if "warnings_not_kept" in job.result:
+            ended["warnings_not_kept"] = job.result["warnings_not_kept"]
+        await self.tell("job.ended", job.id, ended)
 
     def cancel_all(self) -> None:
         """Ask all jobs of this process to stop (a signal came)."""
@@ -151,6 +159,10 @@ class JobRunner:
                     with suppress(CapstanError):
                         await catalog.jobs.replace(job, was=was)
         return dead
+
+    def warnings(self, job_id: str, code: str | None = None) -> Iterator[dict[str, Any]]:
+        """The warnings of a job, as far as they are written down (see `warning_log.read_warnings`)."""
+        return read_warnings(warnings_path(self._folder, job_id), code)
 
     def is_alive(self, job: Job) -> bool:
         """Whether the process that runs the job still lives. Jobs of other hosts are taken for alive."""

@@ -187,7 +187,7 @@ def element_of(inventory: Inventory, barcode: str) -> Element:
 def parse_place(inventory: Inventory, text: str) -> Element:
     """The element that `slot:1001`, `drive:101`, `port:201` or a barcode names. NotFound."""
     for element in inventory:
-        if text in (str(element.place), element.barcode):
+        if text and text in (str(element.place), element.barcode):
             return element
     raise NotFound(what="place or cartridge", name=text, hint="`capstan library show NAME` lists all places")
 

@@ -26,14 +26,14 @@ from capstan.recovery.assemble import Outcomes
 from capstan.recovery.phases import Phases
 from capstan.recovery.plan import ChainPlan, RestorePlan
 from capstan.recovery.reading import SetReading, read_sets
-from capstan.recovery.report import RecoveryReport
+from capstan.recovery.report import Problem, RecoveryReport
 from capstan.recovery.rows import SetTable, kept_parts
 from capstan.recovery.select import RestoreRequest, Selector, make_selector, resolve_set
 from capstan.recovery.selection import Selection, select_chain
 from capstan.recovery.target import RecoveryTarget, Tell
 
 _TICK = 0.5  # seconds between two looks at the counters
-_TOLD = 1000  # problems that become events one by one; the result has more, and the counts are exact
+_TOLD = 1000  # problems that a result has one by one; the counts are exact, and the job's warnings have all
 
 TargetFactory = Callable[[RestoreRequest, Tell], RecoveryTarget]
 
@@ -128,7 +128,8 @@ async def prepare(
     prepared = Prepared(backup_set, selector, pieces, planned, libraries, present)
     if not selector.everything and not prepared.files and not any(piece.plan.frames.count for piece in pieces):
         wanted = " ".join(display_path(path) for path in selector.paths) or " ".join(selector.patterns)
-        raise NotFound(what=f"file in set {backup_set.id}", name=wanted)
+        hint = f"`capstan set files {backup_set.id[:8]}` lists what there is, `capstan find` looks in all sets"
+        raise NotFound(what=f"file in set {backup_set.id}", name=wanted, hint=hint)
     return prepared
 
 
@@ -191,7 +192,7 @@ class RestoreEngine:
         prepared = await self._prepare(request)
         await phases.enter(RestorePhase.SELECT, files=prepared.files, bytes=prepared.content_bytes)
         await phases.enter(RestorePhase.CREATE)
-        report = RecoveryReport()
+        report = new_report(context)
         target = await asyncio.to_thread(self._open_target, request, report.warn)
         try:
             await self._read(prepared, target, report, phases, context, began)
@@ -204,7 +205,7 @@ class RestoreEngine:
             gone = {barcode for piece in prepared.pieces for barcode in piece.backup_set.missing}
             report.missing.extend(sorted(gone - set(report.missing)))
         await phases.complete()
-        await tell(report, context)
+        await tell_damage(report, context)
         result = {
             "set_id": prepared.backup_set.id,
             "name": prepared.backup_set.name,
@@ -285,11 +286,18 @@ def counts(report: RecoveryReport) -> dict[str, Any]:
     }
 
 
-async def tell(report: RecoveryReport, context: JobContext) -> None:
-    """Make events of what went wrong."""
-    for problem in [*report.problems[:_TOLD], *report.warnings[:_TOLD]]:
+def new_report(context: JobContext) -> RecoveryReport:
+    """A report whose problems and warnings are the job's."""
+
+    def hear(problem: Problem) -> None:
         place = f"{problem.trouble.barcode}, block {problem.trouble.block}: " if problem.trouble else ""
-        await context.warning(problem.code, path=problem.path, detail=place + problem.what)
+        context.warn(problem.code, path=problem.path, detail=place + problem.what)
+
+    return RecoveryReport(hear)
+
+
+async def tell_damage(report: RecoveryReport, context: JobContext) -> None:
+    """Make warnings of the damaged places."""
     for trouble in report.damage[:_TOLD]:
         await context.warning("damage", detail=f"{trouble.barcode}, block {trouble.block}: {trouble.what}")
 

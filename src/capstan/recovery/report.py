@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,9 +48,11 @@ class RecoveryReport:
     `entries` counts what was handled, `files` all of them but directories, `content_bytes` what was written of them,
     `verified_files` those whose digest agreed.
     `warnings` are the first of them, `warning_codes` counts all by code.
-    `damage`: places on tape, whether or not a selected file lies there.
+    `damage`: places on tape, whether or not a selected file lies there. `hear` is told of every problem and warning, by
+    the thread that met it; only the first are kept here.
     """
 
+    hear: Callable[[Problem], None] = lambda problem: None
     entries: int = 0
     files: int = 0
     content_bytes: int = 0
@@ -70,20 +73,23 @@ class RecoveryReport:
     def error(self, code: str, path: bytes, what: str, trouble: Trouble | None = None) -> None:
         """An entry that was asked for and is not there as it was stored."""
         self.error_count += 1
-        if len(self.problems) < _KEPT:
-            self.problems.append(Problem(code, path, what, trouble))
+        self._keep(self.problems, Problem(code, path, what, trouble))
 
     def warn(self, code: str, path: bytes, what: str) -> None:
         """Something a person should know; every byte that was stored is there."""
         self.warning_count += 1
         self.warning_codes[code] = self.warning_codes.get(code, 0) + 1
-        if len(self.warnings) < _KEPT:
-            self.warnings.append(Problem(code, path, what))
+        self._keep(self.warnings, Problem(code, path, what))
 
     def spoil(self, trouble: Trouble) -> None:
         """A place on tape that is damaged; naming it again changes nothing."""
         if len(self.damage) < _KEPT and trouble not in self.damage[-_RECENT:]:
             self.damage.append(trouble)
+
+    def _keep(self, kept: list[Problem], problem: Problem) -> None:
+        if len(kept) < _KEPT:
+            kept.append(problem)
+        self.hear(problem)
 
     @property
     def sound(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pathspec import GitIgnoreSpec
@@ -12,6 +12,7 @@ from pathspec import GitIgnoreSpec
 from capstan.catalog.catalog import Repositories
 from capstan.core.backup import BackupSet, Conflicts
 from capstan.core.files import display_path
+from capstan.core.suggest import did_you_mean
 from capstan.errors import InvalidValue, NotFound
 
 
@@ -55,23 +56,35 @@ def parse_reference(text: str) -> SetReference:
     if not at:
         return SetReference(id_prefix=text)
     try:
-        moment = datetime.fromisoformat(time)
-    except ValueError:
+        # A time without an offset is taken in the local zone; near the ends of the calendar there may be none.
+        moment = datetime.fromisoformat(time).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise InvalidValue(
             what="time", value=time, reason="write ISO 8601, like 2025-06-30, 2025-06-30T18:00 or 2025-06-30T18:00Z"
         ) from None
-    return SetReference(name=name, at=moment.astimezone())  # a time without an offset is taken in the local zone
+    return SetReference(name=name, at=moment)
 
 
 async def resolve_set(catalog: Repositories, text: str) -> BackupSet:
     """The set that `text` names: for a name, the newest COMPLETE one started at or before the time. NotFound."""
     reference = parse_reference(text)
     if reference.id_prefix:
-        return await catalog.backups.get(reference.id_prefix)
+        try:
+            return await catalog.backups.get(reference.id_prefix)
+        except NotFound:
+            raise await _unknown(catalog, "set", text, text) from None
     found = await catalog.backups.latest(reference.name, at=reference.at)
     if found is None:
-        raise NotFound(what="complete set", name=text, hint="`capstan sets` lists what there is, with its state")
+        raise await _unknown(catalog, "complete set", text, reference.name)
     return found
+
+
+async def _unknown(catalog: Repositories, what: str, text: str, series: str) -> NotFound:
+    meant = did_you_mean(series, {found.name for found in await catalog.backups.list()}, prefix="latest:")
+    return NotFound(what=what, name=text, hint=" ".join(filter(None, (meant, _LISTING))))
+
+
+_LISTING = "`capstan sets` lists what there is, with its state; the newest of a series is latest:NAME"
 
 
 @dataclass(slots=True)
@@ -104,6 +117,8 @@ class Selector:
 
 def make_selector(paths: Sequence[bytes] = (), patterns: Sequence[str] = ()) -> Selector:
     """A selector for the paths and patterns of a request. Raises InvalidValue for a pattern that is none."""
+    if b"" in paths:
+        raise InvalidValue(what="path", value="", reason="it is empty; name none, or /, for the whole set")
     stored = tuple(dict.fromkeys(stored_path(path) for path in paths))
     if b"" in stored:
         stored = ()  # "/" is everything

@@ -22,8 +22,8 @@ from capstan.core.media import CartridgeState
 from capstan.errors import NotCapstanTape, WrongCartridge
 from capstan.fileindex.store import FileIndexStore
 from capstan.jobs.context import JobContext
-from capstan.media.manager import MountedCartridge, Purpose, TapeManager
-from capstan.recovery.engine import counts, prepare, progress, raise_if_unsound, tell, ticking
+from capstan.media.manager import MountedCartridge, Purpose, TapeManager, check_erasable
+from capstan.recovery.engine import counts, new_report, prepare, progress, raise_if_unsound, tell_damage, ticking
 from capstan.recovery.inspection import Inspection, check_headers, inspect_cartridge
 from capstan.recovery.phases import Phases
 from capstan.recovery.reading import SetReading, read_sets
@@ -56,7 +56,7 @@ class VerifyEngine:
         await phases.enter(RestorePhase.SEARCH)
         prepared = await prepare(self._catalog, self._store, reference, make_selector(), library, with_parents=False)
         await phases.enter(RestorePhase.SELECT, files=prepared.files, bytes=prepared.content_bytes)
-        report = RecoveryReport()
+        report = new_report(context)
         readings = prepared.readings(None, report, context=context, digests=True, on_step=phases.begin)
 
         async def tick() -> None:
@@ -92,8 +92,9 @@ class VerifyEngine:
         began = self._clock.monotonic()
         async with self._catalog.snapshot() as catalog:
             known = await catalog.media.get(barcode)
+            check_erasable(known)
             commits = await catalog.backups.list_commits(cartridge=known.uuid) if known.uuid else []
-        report = RecoveryReport()
+        report = new_report(context)
         spool = self._spool / f"verify-{new_uuid()}"
         sets: list[dict[str, Any]] = []
         try:
@@ -181,7 +182,7 @@ class VerifyEngine:
     async def _finish(
         self, report: RecoveryReport, result: dict[str, Any], context: JobContext, began: float
     ) -> dict[str, Any]:
-        await tell(report, context)
+        await tell_damage(report, context)
         result = {**result, **counts(report), "seconds": round(self._clock.monotonic() - began, 3)}
         raise_if_unsound(report, result)
         return result

@@ -28,6 +28,7 @@ from capstan.format.layout import TAR_END, ArchiveParameters
 from capstan.format.tar import content_bytes, member_headers, padded
 from capstan.format.writer import CommitWritten, SetChain, SetWriter, TapeEnd
 from capstan.jobs.context import JobContext
+from capstan.jobs.warning_log import WarningLog
 from capstan.media.lane import DriveLane
 from capstan.media.ledger import Ledger
 from capstan.recovery.engine import RestoreEngine
@@ -192,7 +193,7 @@ class WrittenHome:
     def context(self) -> JobContext:
         self.events = HeardEvents()
         job = Job("job1", JobKind.RESTORE, JobState.RUNNING, self.clock.now())
-        self.running = JobContext(job, self.events, self.clock)
+        self.running = JobContext(job, self.events, self.clock, WarningLog(self.folder / "warnings.jsonl", self.clock))
         return self.running
 
     async def restore(self, reference: str, *paths: bytes) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 from capstan.errors import HomeDamaged
 from capstan.scsi.virtual.generations import GENERATIONS, Generation, early_warning_zone
 from capstan.scsi.virtual.image import TapeImage
-from capstan.scsi.virtual.storage import Storage, replace_file
+from capstan.scsi.virtual.storage import Storage, load_json, replace_file
+
+_HINT = "the tape image beside it is whole: write the file again, like that of another cartridge"
 
 
 @dataclass(slots=True)
@@ -47,9 +50,19 @@ class VirtualCartridge:
         """The cartridge of that barcode. HomeDamaged when its sidecar cannot be read."""
         path = folder / f"{barcode}.json"
         try:
-            return cls(folder, CartridgeFacts(**json.loads(path.read_bytes())), storage)
-        except (OSError, ValueError, TypeError) as error:
-            raise HomeDamaged(path=path, reason=str(error)) from None
+            facts = load_json(CartridgeFacts, path, hint=_HINT)
+        except FileNotFoundError:
+            raise HomeDamaged(path=path, reason="the file is gone", hint=_HINT) from None
+        trouble = ""
+        if facts.barcode != barcode:
+            trouble = f"it is that of cartridge {facts.barcode}"
+        elif facts.generation not in GENERATIONS:
+            trouble = f"there is no LTO-{facts.generation}"
+        elif facts.capacity_bytes < 1:
+            trouble = f"its capacity is {facts.capacity_bytes} bytes"
+        if trouble:
+            raise HomeDamaged(path=path, reason=trouble, hint=_HINT)
+        return cls(folder, facts, storage)
 
     @property
     def barcode(self) -> str:
@@ -70,8 +83,12 @@ class VirtualCartridge:
         replace_file(self._storage, self._folder / f"{self.barcode}.json", data)
 
     def insert(self) -> TapeImage:
-        """Open the image, as a drive that threads the tape does."""
-        self.image = TapeImage(self._folder / f"{self.barcode}.tap", self._storage)
+        """Open the image, as a drive that threads the tape does. Only the first time may there be none: later a missing
+        image is data that is missing, and a blank tape in its place would hide that. OSError."""
+        path = self._folder / f"{self.barcode}.tap"
+        if self.facts.loads and not path.exists():
+            raise FileNotFoundError(errno.ENOENT, "the tape image is gone", str(path))
+        self.image = TapeImage(path, self._storage)
         self.facts.loads += 1
         return self.image
 

@@ -8,6 +8,7 @@ attributes, logical block protection) gets its line in `_COMMANDS` and its page 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import ClassVar
 
 from capstan.scsi.cdb import Op, SpaceCode
@@ -47,10 +48,11 @@ class VirtualDrive:
         return self._tape is not None
 
     def insert(self, cartridge: VirtualCartridge) -> None:
-        """Take a cartridge and thread it, as LTO drives do on insertion."""
+        """Take a cartridge and thread it, as LTO drives do on insertion. What goes wrong then, LOAD says."""
         self._cartridge = cartridge
         if not cartridge.facts.cleaning and can_read(self.generation, cartridge.generation):
-            self._thread()
+            with suppress(OSError):
+                self._thread()
 
     def take(self) -> VirtualCartridge:
         """Give the cartridge to the robot; only after an unload."""

@@ -46,8 +46,9 @@ GENERATIONS = {
 def parse_generation(text: str) -> Generation:
     """`LTO-9`, `lto9` or `9`. Raises InvalidValue."""
     digits = text.upper().removeprefix("LTO").removeprefix("-")
-    if digits.isdigit() and int(digits) in GENERATIONS:
-        return GENERATIONS[int(digits)]
+    for generation in GENERATIONS.values():
+        if digits == str(generation.number):
+            return generation
     raise InvalidValue(what="generation", value=text, reason="use LTO-5 to LTO-10")
 
 

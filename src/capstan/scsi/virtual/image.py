@@ -43,7 +43,11 @@ class TapeImage:
         self._storage = storage
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
         self._file = os.open(path, flags, 0o600)
-        self._map_file = os.open(self._map_path, flags, 0o600)
+        try:
+            self._map_file = os.open(self._map_path, flags, 0o600)
+        except OSError:
+            os.close(self._file)
+            raise
         self._map = array("Q")
         self._mapped = 0  # entries of the map that are in its file
         self._filemarks: list[int] = []

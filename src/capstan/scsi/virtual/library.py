@@ -7,12 +7,10 @@ lock is the operating system's and dies with its owner.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
-from capstan.core.ids import check_barcode
+from capstan.core.ids import check_barcode, check_name
 from capstan.errors import AlreadyExists, HomeDamaged, InvalidValue, NotFound, Refused
 from capstan.process_lock import ProcessLock
 from capstan.scsi.pages import ElementType
@@ -21,13 +19,16 @@ from capstan.scsi.virtual.changer import FIRST_DRIVE, FIRST_PORT, FIRST_SLOT, RO
 from capstan.scsi.virtual.drive import VirtualDrive
 from capstan.scsi.virtual.faults import FaultPlan
 from capstan.scsi.virtual.generations import GENERATIONS, Generation, parse_generation
-from capstan.scsi.virtual.storage import DiskStorage, Storage, replace_file
+from capstan.scsi.virtual.storage import DiskStorage, Storage, load_json, replace_file
 from capstan.scsi.virtual.target import VirtualTransport
 from capstan.scsi.virtual.timing import Timing
 
-T = TypeVar("T")
 MIN_CAPACITY = 4 << 20
+_MAX_CAPACITY = 1 << 50
 _MAX_ELEMENTS = 1000
+_HINT = (
+    "it says what lies in which slot: write it again, like that of another library; the cartridges are not concerned"
+)
 _CLEANINGS = 50  # uses of a cleaning cartridge (LTO Universal Cleaning Cartridge)
 
 
@@ -112,7 +113,7 @@ class VirtualLibrary:
         cartridges.mkdir(parents=True, exist_ok=True)
         capacity = spec.capacity_bytes or generation.capacity_bytes
         layout = _Layout(spec.name, generation.number, capacity, spec.drives, spec.slots, spec.ports)
-        barcodes = [_barcode(spec.barcode_prefix, number, generation) for number in range(1, spec.cartridges + 1)]
+        barcodes = barcodes_of(spec)
         cleaning = [f"CLN{number:03d}{generation.suffix}" for number in range(1, spec.cleaning_cartridges + 1)]
         for slot, barcode in zip(layout.elements(ElementType.STORAGE), barcodes + cleaning, strict=False):
             facts = CartridgeFacts(barcode, generation.number, capacity)
@@ -235,23 +236,29 @@ class VirtualLibrary:
         return element in self._drives and self._drives[element].threaded
 
     def move(self, source: int, destination: int) -> None:
-        """Move a cartridge and make that durable. OSError: nothing has moved."""
+        """Move a cartridge and make that durable. OSError, HomeDamaged: nothing has moved."""
         if source == destination:
             return
         places, sources = self._layout.places, self._layout.sources
-        barcode = places[source]
+        in_slot = source not in self._drives
+        # Before anything moves: a cartridge whose sidecar cannot be read stays where it harms nobody.
+        cartridge = VirtualCartridge.find(self._cartridges, places[source], self._storage) if in_slot else None
         after = _Layout(**{**asdict(self._layout), "places": dict(places), "sources": dict(sources)})
         after.places[destination] = after.places.pop(source)
         after.sources.pop(source, None)
         after.sources[destination] = source
         _save(self._folder, after, self._storage)
         self._layout = after
-        if source in self._drives:
+        if cartridge is None:
             cartridge = self._drives[source].take()
-        else:
-            cartridge = VirtualCartridge.find(self._cartridges, barcode, self._storage)
         if destination in self._drives:
             self._drives[destination].insert(cartridge)
+
+
+def barcodes_of(spec: LibrarySpec) -> list[str]:
+    """The barcodes of the data cartridges of a new library. InvalidValue when it cannot be built."""
+    generation = _check(spec)
+    return [_barcode(spec.barcode_prefix, number, generation) for number in range(1, spec.cartridges + 1)]
 
 
 def _barcode(prefix: str, number: int, generation: Generation) -> str:
@@ -259,17 +266,23 @@ def _barcode(prefix: str, number: int, generation: Generation) -> str:
 
 
 def _check(spec: LibrarySpec) -> Generation:
-    for what, count, least in (("drives", spec.drives, 1), ("slots", spec.slots, 1), ("ports", spec.ports, 0)):
+    _check_counts(spec)
+    if spec.cartridges < 0 or spec.cartridges + spec.cleaning_cartridges > spec.slots:
+        raise InvalidValue(what="cartridges", value=spec.cartridges, reason=f"the library has {spec.slots} slots")
+    if spec.capacity_bytes is not None and not MIN_CAPACITY <= spec.capacity_bytes <= _MAX_CAPACITY:
+        raise InvalidValue(what="capacity", value=spec.capacity_bytes, reason="use 4 MiB to 1 PiB")
+    generation = parse_generation(spec.generation)
+    if spec.barcode_prefix.startswith("CLN"):
+        raise InvalidValue(what="barcode prefix", value=spec.barcode_prefix, reason="cleaning cartridges have it")
+    _barcode(spec.barcode_prefix, max(spec.cartridges, 1), generation)
+    return generation
+
+
+def _check_counts(of: LibrarySpec | _Layout) -> None:
+    for what, count, least in (("drives", of.drives, 1), ("slots", of.slots, 1), ("ports", of.ports, 0)):
         limit = {"drives": FIRST_PORT - FIRST_DRIVE, "ports": 100}.get(what, _MAX_ELEMENTS * 60)
         if not least <= count <= limit:
             raise InvalidValue(what=what, value=count, reason=f"use {least} to {limit}")
-    if spec.cartridges < 0 or spec.cartridges + spec.cleaning_cartridges > spec.slots:
-        raise InvalidValue(what="cartridges", value=spec.cartridges, reason=f"the library has {spec.slots} slots")
-    if spec.capacity_bytes is not None and spec.capacity_bytes < MIN_CAPACITY:
-        raise InvalidValue(what="capacity", value=spec.capacity_bytes, reason="use at least 4 MiB")
-    generation = parse_generation(spec.generation)
-    _barcode(spec.barcode_prefix, max(spec.cartridges, 1), generation)
-    return generation
 
 
 def _save(folder: Path, layout: _Layout, storage: Storage) -> None:
@@ -279,13 +292,30 @@ def _save(folder: Path, layout: _Layout, storage: Storage) -> None:
 def _load(folder: Path) -> _Layout:
     path = folder / "library.json"
     try:
-        value = json.loads(path.read_bytes())
-        return _Layout(**{**value, "places": _by_element(value["places"]), "sources": _by_element(value["sources"])})
+        layout = load_json(_Layout, path, hint=_HINT)
     except FileNotFoundError:
-        raise NotFound(what="virtual library in", name=str(folder)) from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise HomeDamaged(path=path, reason=str(error)) from None
+        hint = "is a disk not mounted? capstan.toml says where the library is"
+        raise NotFound(what="virtual library in", name=str(folder), hint=hint) from None
+    try:
+        _check_layout(layout)
+    except InvalidValue as error:
+        raise HomeDamaged(path=path, reason=str(error), hint=_HINT) from None
+    return layout
 
 
-def _by_element(value: Mapping[str, T]) -> dict[int, T]:
-    return {int(key): item for key, item in value.items()}
+def _check_layout(layout: _Layout) -> None:
+    """InvalidValue when there can be no such library."""
+    check_name("library", layout.name)
+    _check_counts(layout)
+    if layout.generation not in GENERATIONS:
+        raise InvalidValue(what="generation", value=layout.generation, reason="use 5 to 10")
+    elements = {element for kind in ElementType if kind is not ElementType.ALL for element in layout.elements(kind)}
+    seen: set[str] = set()
+    for element, barcode in layout.places.items():
+        if element not in elements:
+            raise InvalidValue(what="place", value=element, reason="there is no such element")
+        if check_barcode(barcode) in seen:
+            raise InvalidValue(what="barcode", value=barcode, reason="it is in two places")
+        seen.add(barcode)
+    for element in {*layout.sources, *layout.sources.values()} - elements:
+        raise InvalidValue(what="source", value=element, reason="there is no such element")

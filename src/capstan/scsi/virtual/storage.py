@@ -1,10 +1,17 @@
-"""How virtual cartridges reach the disk: the three calls that make a commit durable, in one place to be watched."""
+"""How virtual libraries reach the disk and come back: the three calls that make a commit durable, in one place to be
+watched, and their small files of JSON."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from capstan.errors import HomeDamaged, StorageFailed
+
+T = TypeVar("T")
 
 
 class Storage(Protocol):
@@ -32,6 +39,23 @@ class DiskStorage:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+
+
+def load_json(kind: type[T], path: Path, *, hint: str) -> T:
+    """The dataclass `kind` from a file of JSON, its types checked. HomeDamaged, with `hint`; StorageFailed without
+    the right to read it; FileNotFoundError."""
+    try:
+        return TypeAdapter(kind).validate_json(path.read_bytes(), strict=True)
+    except FileNotFoundError:
+        raise
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise HomeDamaged(path=path, reason=f"{place}: {first['msg']}" if place else first["msg"], hint=hint) from None
+    except PermissionError as error:
+        raise StorageFailed(path=path, reason=error.strerror) from None
+    except OSError as error:
+        raise HomeDamaged(path=path, reason=error.strerror or str(error), hint=hint) from None
 
 
 def replace_file(storage: Storage, path: Path, data: bytes) -> None:

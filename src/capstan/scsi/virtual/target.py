@@ -86,7 +86,7 @@ class VirtualTransport:
             path.device.reset()
         if fault is not None and fault not in (FaultKind.ANSWER_LOST, FaultKind.EARLY_WARNING):
             return Completion(Status.CHECK_CONDITION, encode_sense(SENSES[fault]), residual=size)
-        completion = self._deliver(path.device, command, size)
+        completion = self._deliver(self.address, path.device, command, size)
         if fault is FaultKind.ANSWER_LOST:
             raise TransportError(delivery=Delivery.UNKNOWN, address=self.address, reason="the answer was lost")
         if fault is FaultKind.EARLY_WARNING and completion.status is Status.GOOD:
@@ -99,7 +99,7 @@ class VirtualTransport:
             self._on_close()
 
     @staticmethod
-    def _deliver(device: DeviceServer, command: Command, size: int) -> Completion:
+    def _deliver(address: str, device: DeviceServer, command: Command, size: int) -> Completion:
         attention = device.attention(command.cdb[0])
         if attention is not None:
             return Completion(Status.CHECK_CONDITION, encode_sense(attention), residual=size)
@@ -107,7 +107,12 @@ class VirtualTransport:
             moved = device.perform(command.cdb, command.data)
         except CheckCondition as check:
             return Completion(Status.CHECK_CONDITION, encode_sense(check.sense), residual=size - check.moved)
-        except OSError:  # the disk that the unit lives on: the command failed, and nobody can say how far it came
+        except OSError as error:
+            if error.filename:
+                # No sense data can say which file cannot be opened, and what the operating system has against it.
+                reason, hint = f"{error.filename}: {error.strerror}", "mend the file or its permissions"
+                raise TransportError(delivery=Delivery.UNKNOWN, address=address, reason=reason, hint=hint) from None
+            # The disk that the unit lives on: the command failed, and nobody can say how far it came.
             return Completion(Status.CHECK_CONDITION, encode_sense(_DISK_FAILED), residual=size)
         return Completion(Status.GOOD, residual=size - moved)
 
