@@ -32,9 +32,10 @@ soak: $(VENV)/.dev
 	./tests/packages.sh
 	$(BIN)/python tests/soak.py run $(PART); status=$$?; $(BIN)/python tests/soak.py report; exit $$status
 
-## bench  measure: make bench ONLY=P1 (or P4)
+## bench  measure: make bench ONLY=P1 (or P4, scale)
 bench: $(VENV)/.dev
-	$(BIN)/python bench/run.py $(if $(ONLY),--only $(ONLY))
+	$(if $(filter scale,$(ONLY)),,$(BIN)/python bench/run.py $(if $(ONLY),--only $(ONLY)))
+	$(if $(filter-out scale,$(ONLY)),,$(BIN)/python bench/scale.py)
 
 ## lock   write down the versions that are installed; every install is held to them
 lock: $(BIN)/python

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -21,12 +20,7 @@ from statistics import median
 
 import corpora
 from measure import Measurement, measure
-
-RESULTS = Path(__file__).parent / "RESULTS.md"
-HEAD = """# Measurements
-
-Made by `make bench`; each run replaces its section. Ratios are peer / Capstan: above 1, Capstan is faster.
-"""
+from results import keep_section, machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +55,7 @@ def main() -> None:
             pairs = [_pair(arguments.capstan, source, Path(folder), name) for _ in range(arguments.pairs)]
         section = _section(name, pairs, load)
         print(section)
-        _keep(name, section)
+        keep_section(name, section)
 
 
 def _pair(capstan: str, source: Path, folder: Path, name: str) -> tuple[Measurement, Measurement]:
@@ -95,7 +89,7 @@ def _section(name: str, pairs: list[tuple[Measurement, Measurement]], load: floa
         f"| **{median(cpu):.2f}** ({cpu[0]:.2f} to {cpu[-1]:.2f}) | |",
         "",
         f"`make bench ONLY={name}`, {len(pairs)} pairs, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, load {load:.1f} at its "
-        f"beginning, {_machine()}.",
+        f"beginning, {machine()}.",
         "",
     ]
     return "\n".join(lines)
@@ -104,32 +98,6 @@ def _section(name: str, pairs: list[tuple[Measurement, Measurement]], load: floa
 def _line(who: str, runs: list[Measurement]) -> str:
     memory = max(run.memory for run in runs) / (1 << 20)
     return f"| {who} | {median(run.wall for run in runs):.2f} | {median(run.cpu for run in runs):.2f} | {memory:.0f} |"
-
-
-def _machine() -> str:
-    model = platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                model = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass
-    zstd = subprocess.run(["zstd", "--version"], capture_output=True, text=True, check=True).stdout.split(",")[0]
-    tar = subprocess.run(["tar", "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
-    return (
-        f"{os.cpu_count()} × {model}, {platform.system()} {platform.release().split('-')[0]}, "
-        f"Python {platform.python_version()}, {tar}, zstd {zstd.rpartition('v')[2]}"
-    )
-
-
-def _keep(name: str, section: str) -> None:
-    """Replace the section in RESULTS.md, or add it."""
-    text = RESULTS.read_text() if RESULTS.exists() else HEAD
-    head, *sections = text.split("\n## ")
-    kept = {part.partition(":")[0]: part.rstrip("\n") for part in sections}
-    kept[name] = section.removeprefix("## ").rstrip("\n")
-    RESULTS.write_text(head.rstrip("\n") + "\n" + "".join(f"\n## {kept[key]}\n" for key in sorted(kept)))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -668,14 +669,14 @@ def unprivileged(home: Home, *arguments: str) -> list[str]:
 def test_two_at_once(world: World, tmp_path: Path) -> None:
     """While a backup has the library, a backup, a rebuild, an erase and a restore hear who has it."""
     (tmp_path / "large").mkdir()
-    with (tmp_path / "large" / "file").open("wb") as file:
-        file.truncate(1 << 40)  # a hole: there is always more to read
-    command = world.home.command("backup", str(tmp_path / "large"), "--codec", "none")
+    (tmp_path / "large" / "file").write_bytes(os.urandom(64 << 20))
+    command = world.home.command("backup", str(tmp_path / "large"), "--codec", "zstd:19")
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:
         for line in process.stderr:
             if json.loads(line).get("phase") == "write":
+                process.send_signal(signal.SIGSTOP)
                 break
         for arguments in (
             ["backup", "TREE"],

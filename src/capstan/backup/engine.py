@@ -9,28 +9,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from capstan.backup.changes import ChangedSource
 from capstan.backup.estimate import SizeEstimate
-from capstan.backup.parent import find_parent
 from capstan.backup.pipeline import FramePipeline
 from capstan.backup.progress import BackupProgress
+from capstan.backup.register import SetRegister
 from capstan.backup.request import BackupRequest
-from capstan.backup.resume import Committed, read_committed
+from capstan.backup.resume import Committed
 from capstan.backup.session import Boundary, write_until_boundary
 from capstan.backup.source import BackupSource, SourceWarning
 from capstan.catalog.catalog import Catalog
-from capstan.catalog.chains import chain_of, index_chain
 from capstan.clock import Clock
-from capstan.core.backup import BackupSet, SetState, SetType
-from capstan.core.files import display_path
-from capstan.core.ids import new_uuid
+from capstan.core.backup import BackupSet, SetState
 from capstan.core.job import BackupPhase
 from capstan.core.media import CartridgeState
-from capstan.errors import CapstanError, CartridgeTooSmall, DeviceError, JobCancelled, Refused, Remedy, TransportError
+from capstan.errors import CapstanError, CartridgeTooSmall, DeviceError, JobCancelled, Remedy, TransportError
 from capstan.fileindex.chain import ChainSet
 from capstan.fileindex.store import FileIndexStore
 from capstan.format.writer import CommitWritten, SetChain, SetWriter, TapeEnd
@@ -64,13 +60,11 @@ class BackupEngine:
         self._catalog = catalog
         self._manager = manager
         self._ledger = ledger
-        self._store = store
         self._clock = clock
         self._spool = spool
-        self._host = host
         self._workers = workers
-        self._chain_limit = chain_limit
         self._open_source = open_source
+        self._sets = SetRegister(catalog, store, clock, host=host, chain_limit=chain_limit)
 
     async def run(self, request: BackupRequest, context: JobContext) -> dict[str, Any]:
         """Back up and return the result object of the command line.
@@ -80,7 +74,7 @@ class BackupEngine:
         """
         await context.phase(BackupPhase.CREATE)
         self._open_source(request)  # what cannot even be asked for makes no set
-        return await self._back_up(request, context, await self._create_set(request, context))
+        return await self._back_up(request, context, await self._sets.create(request, context))
 
     async def resume(self, request: BackupRequest, context: JobContext) -> dict[str, Any]:
         """Go on with the set of a job that ended early, behind its last commit point; the result is as of `run`.
@@ -91,8 +85,8 @@ class BackupEngine:
         await context.phase(BackupPhase.CREATE)
         await self._manager.open(request.library)
         if not context.job.set_id:
-            return await self._back_up(request, context, await self._create_set(request, context))
-        backup_set = await self._take_up_set(context)
+            return await self._back_up(request, context, await self._sets.create(request, context))
+        backup_set = await self._sets.take_up(context)
         whole = backup_set.state is SetState.COMPLETE
         await context.tell(
             "backup.resumed",
@@ -103,16 +97,18 @@ class BackupEngine:
         )
         if whole:
             return _result(backup_set, 0.0)
-        return await self._back_up(request, context, backup_set)
+        return await self._back_up(request, context, backup_set, resumed=True)
 
-    async def _back_up(self, request: BackupRequest, context: JobContext, backup_set: BackupSet) -> dict[str, Any]:
+    async def _back_up(
+        self, request: BackupRequest, context: JobContext, backup_set: BackupSet, *, resumed: bool = False
+    ) -> dict[str, Any]:
         began = self._clock.monotonic()
-        work = _Work(self, request, context, backup_set)
+        work = _Work(self, request, context, backup_set, resumed=resumed)
         try:
             await context.phase(BackupPhase.ACCEPT, set_id=backup_set.id)
             await work.run()
         except BaseException:
-            await self._close_set(backup_set.id, begun=work.begun)
+            await self._sets.close(backup_set.id, context, begun=work.begun)
             raise
         finally:
             await work.close()
@@ -120,91 +116,24 @@ class BackupEngine:
             finished = await catalog.backups.get(backup_set.id)
         return _result(finished, self._clock.monotonic() - began)
 
-    async def _find_parent(self, request: BackupRequest, context: JobContext) -> BackupSet | None:
-        """What an incremental or differential set builds on; None for a full one, also where it must become one."""
-        if request.type is SetType.FULL:
-            return None
-        parent, length, why = await find_parent(self._catalog, self._store, request, self._host)
-        if parent is None:
-            await context.warning("no-parent", detail=f"a full backup is made: {why}")
-        elif length > self._chain_limit:
-            detail = f"a restore needs {length} sets now: make a full backup (`capstan backup --type full`)"
-            await context.warning("long-chain", detail=detail)
-        return parent
-
-    async def _create_set(self, request: BackupRequest, context: JobContext) -> BackupSet:
-        parent = await self._find_parent(request, context)
-        async with self._catalog.transaction() as catalog:
-            backup_set = BackupSet(
-                id=new_uuid(),
-                number=await catalog.backups.next_number(),
-                name=request.name,
-                type=request.type if parent else SetType.FULL,
-                parent_id=parent.id if parent else "",
-                state=SetState.WRITING,
-                created_at=self._clock.now(),
-                sources=[display_path(path) for path in request.sources],
-                job_id=context.job_id,
-                host=self._host,
-                pool=request.pool,
-                codec=f"{request.parameters.codec}:{request.parameters.level}",
-            )
-            await catalog.backups.add(backup_set)
-        await context.set_created(backup_set.id)
-        return backup_set
-
-    async def _take_up_set(self, context: JobContext) -> BackupSet:
-        """The set of the job, as being written again if it is not whole. Refused when it cannot go on."""
-        job = context.job
-        async with self._catalog.transaction() as catalog:
-            backup_set = await catalog.backups.find(job.set_id)
-            if backup_set is None:
-                reason = f"set {job.set_id} of job {job.id} is no longer in the catalog"
-                raise Refused(reason=reason, hint="its cartridges were erased; run the backup again")
-            if backup_set.state is SetState.PARTIAL:
-                reason = f"set {job.set_id} of job {job.id} lacks cartridges: {', '.join(backup_set.missing)}"
-                raise Refused(reason=reason, hint="what is left of it restores; run the backup again")
-            if backup_set.state is not SetState.COMPLETE:
-                backup_set.state, backup_set.job_id = SetState.WRITING, job.id
-                await catalog.backups.save(backup_set)
-        return backup_set
-
-    async def read_committed(self, set_id: str) -> tuple[Committed, list[ChainSet]]:
-        """How far a set is committed, by catalog and file index, and the chain that it builds on.
-
-        Errors as of `backup.resume.read_committed` and `catalog.chains`.
-        """
-        async with self._catalog.snapshot() as catalog:
-            backup_set = await catalog.backups.get(set_id)
-            commits = await catalog.backups.list_commits(set_id=set_id)
-            chain = (await chain_of(catalog, backup_set))[:-1]
-            parent = await index_chain(catalog, self._store, chain)
-        return await asyncio.to_thread(read_committed, backup_set, commits, self._store, parent), parent
-
-    async def _close_set(self, set_id: str, *, begun: bool) -> None:
-        """A set that ended early is INCOMPLETE from now on; what it committed restores. `begun`: something of it may be
-        on tape, so the catalog must go on knowing it for its own."""
-        with suppress(CapstanError):
-            async with self._catalog.transaction() as catalog:
-                backup_set = await catalog.backups.get(set_id)
-                if not begun:
-                    await catalog.backups.remove(set_id)
-                elif backup_set.state is SetState.WRITING:
-                    backup_set.state = SetState.INCOMPLETE
-                    await catalog.backups.save(backup_set)
-
 
 class _Work:
     """The moving parts of one run."""
 
     def __init__(
-        self, engine: BackupEngine, request: BackupRequest, context: JobContext, backup_set: BackupSet
+        self,
+        engine: BackupEngine,
+        request: BackupRequest,
+        context: JobContext,
+        backup_set: BackupSet,
+        *,
+        resumed: bool,
     ) -> None:
         self._engine = engine
         self._request = request
         self._context = context
         self._set = backup_set
-        self.begun = False  # a tape may have something of the set
+        self.begun = resumed  # a tape may have something of the set
         self._chain = SetChain()
         # What of the source has changed cannot be counted beforehand.
         estimate = None if backup_set.parent_id else SizeEstimate(engine._open_source(request))
@@ -354,7 +283,7 @@ class _Work:
     async def _go_back(self) -> Committed:
         """Start the pipeline behind the last commit point; of what is not committed, nothing is used again."""
         await asyncio.to_thread(self._pipeline.stop)
-        committed, parent = await self._engine.read_committed(self._set.id)
+        committed, parent = await self._engine._sets.read_committed(self._set.id)
         self._chain = committed.chain
         if not committed.final:
             self._pipeline = self._new_pipeline(committed, parent)

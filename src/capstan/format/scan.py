@@ -42,6 +42,15 @@ class IndexPlace:
     header_sha256: str
 
 
+@dataclass(slots=True)
+class FoundIndexes:
+    """`places`, oldest first. `unreadable`: blocks where a tape file's header should be and cannot be read, with what
+    is wrong: each may be an INDEX too, so nobody may take what it says for gone."""
+
+    places: list[IndexPlace] = field(default_factory=list)
+    unreadable: dict[int, str] = field(default_factory=dict)
+
+
 def record_buffer(drive: TapeDrive) -> memoryview:
     """A buffer for any record of the format."""
     return memoryview(bytearray(min(MAX_RECORD_BYTES, drive.capabilities.max_block)))
@@ -108,35 +117,39 @@ def extract_tape(drive: TapeDrive, barcode: str, directory: Path) -> Iterator[tu
         number += 1
 
 
-def find_indexes(drive: TapeDrive, barcode: str, cartridge: str) -> list[IndexPlace]:
+def find_indexes(drive: TapeDrive, barcode: str, cartridge: str) -> FoundIndexes:
     """Every INDEX of this cartridge (uuid), oldest first, without reading a segment's payload.
 
     The last one is looked for from the end of data backwards by filemarks, then each names the one before it. Where
     that chain is broken by a damaged header, the search goes on by filemarks. A drive that cannot go backwards reads
     every header, forwards.
     """
+    found = FoundIndexes()
     if not drive.capabilities.reverse_filemarks:
-        return [
-            IndexPlace(found.block, found.header, found.header_sha256)
-            for found in scan_tape(drive, barcode, headers_only=True)
-            if found.filemark and _is_index(found.header, cartridge) and found.header
-        ]
+        for file in scan_tape(drive, barcode, headers_only=True):
+            if file.header is None and not (file.filemark and file.records == 0):
+                found.unreadable[file.block] = file.trouble
+            elif file.filemark and file.header and _is_index(file.header, cartridge):
+                found.places.append(IndexPlace(file.block, file.header, file.header_sha256))
+        return found
     buffer = record_buffer(drive)
-    places: list[IndexPlace] = []
     end = _filemark_before(drive, drive.seek_end_of_data().block)
     while end > 0:
         begin = _filemark_before(drive, end) + 1
-        place = _index_at(drive, begin, barcode, cartridge, buffer)
+        place = _index_at(drive, begin, barcode, cartridge, buffer, found)
         while place is not None:
-            places.append(place)
+            found.places.append(place)
             begin = place.block
             previous = place.header.previous_index_block
             if previous < 0:
-                return places[::-1]
-            hop = _index_at(drive, previous, barcode, cartridge, buffer) if previous < begin else None
-            place = hop if hop and hop.header_sha256 == places[-1].header.previous_index_sha256 else None
-        end = begin - 1
-    return places[::-1]
+                end = 0
+                break
+            hop = _index_at(drive, previous, barcode, cartridge, buffer, found) if previous < begin else None
+            place = hop if hop and hop.header_sha256 == found.places[-1].header.previous_index_sha256 else None
+        else:
+            end = begin - 1
+    found.places.reverse()
+    return found
 
 
 def _first_record(drive: TapeDrive, found: TapeFile, buffer: memoryview, barcode: str) -> BlockRead | None:
@@ -200,14 +213,20 @@ def _filemark_before(drive: TapeDrive, block: int) -> int:
     return drive.position().block
 
 
-def _index_at(drive: TapeDrive, block: int, barcode: str, cartridge: str, buffer: memoryview) -> IndexPlace | None:
+def _index_at(
+    drive: TapeDrive, block: int, barcode: str, cartridge: str, buffer: memoryview, found: FoundIndexes
+) -> IndexPlace | None:
     drive.locate(block)
     read = read_record(drive, buffer, block)
-    if read is None or read.kind is not Read.DATA:
+    if read is None:
+        found.unreadable[block] = "a header record cannot be read"
+        return None
+    if read.kind is not Read.DATA:
         return None
     try:
         header, digest = decode_header(buffer[: read.length], barcode=barcode, block=block)
-    except FormatError:
+    except FormatError as error:
+        found.unreadable[block] = str(error)
         return None
     return IndexPlace(block, header, digest) if _is_index(header, cartridge) else None
 

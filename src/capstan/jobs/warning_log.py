@@ -1,7 +1,7 @@
 """The warnings of one job, in a file of their own beside its lock: `jobs/ID.warnings.jsonl`, a JSON object a line.
 
 A job may warn a million times, so they are neither rows of the catalog nor kept in memory: they are counted by code,
-and go to the file. `docs/decisions/0008-warnings-as-json-lines.md` says why it is text.
+and go to the file. `docs/decisions/0010-warnings-as-json-lines.md` says why it is text.
 """
 
 from __future__ import annotations

@@ -61,9 +61,10 @@ def read_indexes(drive: TapeDrive, inspection: Inspection, spool: Path) -> None:
     """Read every INDEX of a labelled cartridge into `inspection`, and check both chains."""
     label, barcode = inspection.label, inspection.barcode
     assert label is not None
-    places = find_indexes(drive, barcode, label.uuid)
-    _check_chain(places, inspection)
-    for place in places:
+    found = find_indexes(drive, barcode, label.uuid)
+    inspection.troubles += [Trouble(barcode, block, what) for block, what in sorted(found.unreadable.items())]
+    _check_chain(found.places, inspection)
+    for place in found.places:
         try:
             index = read_index(drive, place.block, barcode=barcode, spool=spool / f"{barcode}-{place.block}")
         except Damaged as error:

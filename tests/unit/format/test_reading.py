@@ -174,9 +174,9 @@ def test_indexes_are_found_without_reading_segments(tmp_path: Path, reverse: boo
     tape.segment(payload_of(20 * RECORD))
     tape.index(filemark=False)
     drive = MemoryTapeDrive(tape.tape, reverse=reverse)
-    assert [place.block for place in find_indexes(drive, BARCODE, CARTRIDGE)] == tape.index_blocks
+    assert [place.block for place in find_indexes(drive, BARCODE, CARTRIDGE).places] == tape.index_blocks
     assert drive.calls["read"] <= 10
-    assert find_indexes(drive, BARCODE, "another cartridge") == []
+    assert find_indexes(drive, BARCODE, "another cartridge").places == []
 
 
 def test_a_damaged_index_does_not_hide_older_ones(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_a_damaged_index_does_not_hide_older_ones(tmp_path: Path) -> None:
     for broken in range(3):
         tape.tape.unreadable = {tape.index_blocks[broken]}
         expected = [block for i, block in enumerate(tape.index_blocks) if i != broken]
-        assert [place.block for place in find_indexes(tape.drive, BARCODE, CARTRIDGE)] == expected
+        assert [place.block for place in find_indexes(tape.drive, BARCODE, CARTRIDGE).places] == expected
 
 
 @pytest.mark.parametrize("codec", CODECS)

@@ -1,0 +1,105 @@
+"""The set of a backup in the catalog: how it begins, is taken up again, and ends; and how far it has come."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from capstan.backup.parent import find_parent
+from capstan.backup.request import BackupRequest
+from capstan.backup.resume import Committed, read_committed
+from capstan.catalog.catalog import Catalog
+from capstan.catalog.chains import chain_of, index_chain
+from capstan.clock import Clock
+from capstan.core.backup import BackupSet, SetState, SetType
+from capstan.core.files import display_path
+from capstan.core.ids import new_uuid
+from capstan.errors import CapstanError, Refused
+from capstan.fileindex.chain import ChainSet
+from capstan.fileindex.store import FileIndexStore
+from capstan.jobs.context import JobContext
+
+
+class SetRegister:
+    """One for a process. `chain_limit`: sets in a chain after which each further one asks for a full one."""
+
+    def __init__(self, catalog: Catalog, store: FileIndexStore, clock: Clock, *, host: str, chain_limit: int) -> None:
+        self._catalog = catalog
+        self._store = store
+        self._clock = clock
+        self._host = host
+        self._chain_limit = chain_limit
+
+    async def _find_parent(self, request: BackupRequest, context: JobContext) -> BackupSet | None:
+        """What an incremental or differential set builds on; None for a full one, also where it must become one."""
+        if request.type is SetType.FULL:
+            return None
+        parent, length, why = await find_parent(self._catalog, self._store, request, self._host)
+        if parent is None:
+            await context.warning("no-parent", detail=f"a full backup is made: {why}")
+        elif length > self._chain_limit:
+            detail = f"a restore needs {length} sets now: make a full backup (`capstan backup --type full`)"
+            await context.warning("long-chain", detail=detail)
+        return parent
+
+    async def create(self, request: BackupRequest, context: JobContext) -> BackupSet:
+        parent = await self._find_parent(request, context)
+        async with self._catalog.transaction() as catalog:
+            backup_set = BackupSet(
+                id=new_uuid(),
+                number=await catalog.backups.next_number(),
+                name=request.name,
+                type=request.type if parent else SetType.FULL,
+                parent_id=parent.id if parent else "",
+                state=SetState.WRITING,
+                created_at=self._clock.now(),
+                sources=[display_path(path) for path in request.sources],
+                job_id=context.job_id,
+                host=self._host,
+                pool=request.pool,
+                codec=f"{request.parameters.codec}:{request.parameters.level}",
+            )
+            await catalog.backups.add(backup_set)
+        await context.set_created(backup_set.id)
+        return backup_set
+
+    async def take_up(self, context: JobContext) -> BackupSet:
+        """The set of the job, as being written again if it is not whole. Refused when it cannot go on."""
+        job = context.job
+        async with self._catalog.transaction() as catalog:
+            backup_set = await catalog.backups.find(job.set_id)
+            if backup_set is None:
+                reason = f"set {job.set_id} of job {job.id} is no longer in the catalog"
+                raise Refused(reason=reason, hint="its cartridges were erased; run the backup again")
+            if backup_set.state is SetState.PARTIAL:
+                reason = f"set {job.set_id} of job {job.id} lacks cartridges: {', '.join(backup_set.missing)}"
+                raise Refused(reason=reason, hint="what is left of it restores; run the backup again")
+            if backup_set.state is not SetState.COMPLETE:
+                backup_set.state, backup_set.job_id = SetState.WRITING, job.id
+                await catalog.backups.save(backup_set)
+        return backup_set
+
+    async def read_committed(self, set_id: str) -> tuple[Committed, list[ChainSet]]:
+        """How far a set is committed, by catalog and file index, and the chain that it builds on.
+
+        Errors as of `backup.resume.read_committed` and `catalog.chains`.
+        """
+        async with self._catalog.snapshot() as catalog:
+            backup_set = await catalog.backups.get(set_id)
+            commits = await catalog.backups.list_commits(set_id=set_id)
+            chain = (await chain_of(catalog, backup_set))[:-1]
+            parent = await index_chain(catalog, self._store, chain)
+        return await asyncio.to_thread(read_committed, backup_set, commits, self._store, parent), parent
+
+    async def close(self, set_id: str, context: JobContext, *, begun: bool) -> None:
+        """A set that ended early is INCOMPLETE from now on; what it committed restores. `begun`: something of it may be
+        on tape, from this run or an earlier one, so the catalog must go on knowing it for its own."""
+        with suppress(CapstanError):
+            async with self._catalog.transaction() as catalog:
+                backup_set = await catalog.backups.get(set_id)
+                if not begun:
+                    await catalog.backups.remove(set_id)
+                    context.job.set_id = ""
+                elif backup_set.state is SetState.WRITING:
+                    backup_set.state = SetState.INCOMPLETE
+                    await catalog.backups.save(backup_set)
