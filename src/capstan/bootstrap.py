@@ -35,6 +35,7 @@ from capstan.media.ledger import Ledger
 from capstan.media.library import LibraryDevices
 from capstan.media.manager import TapeManager
 from capstan.media.operations import TapeOperations
+from capstan.recovery.earlier import DirectoryJournal, EarlierRun
 from capstan.recovery.engine import RestoreEngine
 from capstan.recovery.filesystem import FilesystemTarget
 from capstan.recovery.rebuild import RebuildEngine
@@ -224,9 +225,16 @@ def _wire(
             spool=home.spool,
         )
 
-    def open_target(request: RestoreRequest, tell: Tell) -> RecoveryTarget:
+    def open_target(request: RestoreRequest, tell: Tell, *, job_id: str, earlier: EarlierRun | None) -> RecoveryTarget:
         _check_target(home, request.to)
-        return FilesystemTarget(os.fsencode(request.to), tell=tell, conflicts=request.conflicts, strip=request.strip)
+        return FilesystemTarget(
+            os.fsencode(request.to),
+            tell=tell,
+            conflicts=request.conflicts,
+            strip=request.strip,
+            earlier=earlier,
+            journal=DirectoryJournal.read(home.jobs / f"{job_id}.directories"),
+        )
 
     return Capstan(
         home=home,

@@ -266,9 +266,9 @@ def test_what_cannot_be_resumed(home: Home, tree: Path, tmp_path: Path) -> None:
     home.run("backup", tree / "deep", "--name", "before")
     [done] = [item["job_id"] for item in home.run("jobs").json if item["state"] == "done" and item["kind"] == "backup"]
     assert "is done" in home.run("job", "resume", done, code=2).json["error"]["message"]
-    home.run("restore", "latest:before", "--to", tmp_path / "out")
-    [restore] = [item["job_id"] for item in home.run("jobs").json if item["kind"] == "restore"]
-    assert "no backup" in home.run("job", "resume", restore, code=2).json["error"]["message"]
+    home.run("verify", "NOTHING", code=3)
+    [verify] = [item["job_id"] for item in home.run("jobs").json if item["kind"] == "verify"]
+    assert "neither a backup nor" in home.run("job", "resume", verify, code=2).json["error"]["message"]
 
     job = cancelled(home, tree, 1)
     tree.rename(tmp_path / "away")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from capstan.core.backup import SetType
+from capstan.core.plain import plain, unplain
 from capstan.errors import Refused
 from capstan.format.layout import ArchiveParameters
 
@@ -27,12 +27,12 @@ class BackupRequest:
     def as_parameters(self) -> dict[str, Any]:
         """All of it in a JSON-safe form, for the job's row: whoever resumes the job asks for exactly the same."""
         return {
-            "sources": [_plain(path) for path in self.sources],
+            "sources": [plain(path) for path in self.sources],
             "name": self.name,
             "library": self.library,
             "pool": self.pool,
             "type": self.type.value,
-            "excludes": [_plain(pattern.encode("utf-8", "surrogateescape")) for pattern in self.excludes],
+            "excludes": [plain(pattern.encode("utf-8", "surrogateescape")) for pattern in self.excludes],
             "one_file_system": self.one_file_system,
             "archive": asdict(self.parameters),
         }
@@ -42,27 +42,15 @@ class BackupRequest:
         """The request that `as_parameters` was made of. Refused if it does not tell all of one."""
         try:
             return cls(
-                sources=tuple(map(_bytes, parameters["sources"])),
+                sources=tuple(map(unplain, parameters["sources"])),
                 name=parameters["name"],
                 library=parameters["library"],
                 pool=parameters["pool"],
                 type=SetType(parameters["type"]),
-                excludes=tuple(_bytes(item).decode("utf-8", "surrogateescape") for item in parameters["excludes"]),
+                excludes=tuple(unplain(item).decode("utf-8", "surrogateescape") for item in parameters["excludes"]),
                 one_file_system=parameters["one_file_system"],
                 parameters=ArchiveParameters(**parameters["archive"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             reason = f"the job does not say all that it was asked to do ({error})"
             raise Refused(reason=reason, hint="run the backup again") from None
-
-
-def _plain(value: bytes) -> str | dict[str, str]:
-    """Text as it is; bytes that are no text in base64, so that none are mistaken for others."""
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return {"base64": b64encode(value).decode()}
-
-
-def _bytes(value: str | dict[str, str]) -> bytes:
-    return value.encode() if isinstance(value, str) else b64decode(value["base64"], validate=True)

@@ -41,7 +41,7 @@ def list_jobs(context: typer.Context, limit: int = typer.Option(20, min=1, max=1
     output = state(context).output
     output.table([_job(job) for job in found], columns, rows, "no jobs yet")
     if not output.json_mode and any(job.resumable for job in found):
-        output.note("a backup that ended early goes on with `capstan job resume JOB`")
+        output.note("what ended early goes on with `capstan job resume JOB`")
 
 
 @job_app.command("show")
@@ -115,25 +115,40 @@ def cancel(context: typer.Context, job_id: str) -> None:
 
 @job_app.command("resume")
 def resume(context: typer.Context, job_id: str) -> None:
-    """Go on with a backup that was cancelled, failed or interrupted, behind its last commit point."""
+    """Go on with a backup or a restore that was cancelled, failed or interrupted, where it ended."""
     from capstan.backup.request import BackupRequest
     from capstan.cli.backup import summary
+    from capstan.cli.recovery import restored, shown
     from capstan.cli.session import with_home
     from capstan.core.job import JobKind
     from capstan.core.sizes import format_duration
     from capstan.errors import Refused
+    from capstan.recovery.select import RestoreRequest
+
+    kinds: list[JobKind] = []
 
     async def body(capstan: Capstan) -> dict[str, Any]:
         async with capstan.catalog.snapshot() as catalog:
             job = await catalog.jobs.get(job_id)
-        if job.kind is not JobKind.BACKUP:
-            raise Refused(reason=f"job {job.id} is no backup: it is a {job.kind.value}", hint="run its command again")
-        request = BackupRequest.from_parameters(job.parameters)
-        _, result = await capstan.jobs.resume(job.id, lambda running: capstan.backup.resume(request, running))
+        kinds.append(job.kind)
+        if job.kind is JobKind.BACKUP:
+            wanted = BackupRequest.from_parameters(job.parameters)
+            _, result = await capstan.jobs.resume(job.id, lambda running: capstan.backup.resume(wanted, running))
+        elif job.kind is JobKind.RESTORE:
+            request = RestoreRequest.from_parameters(job.parameters)
+            _, result = await capstan.jobs.resume(job.id, lambda running: capstan.restore.resume(request, running))
+        else:
+            reason = f"job {job.id} is neither a backup nor a restore: it is a {job.kind.value}"
+            raise Refused(reason=reason, hint="run its command again")
         return result
 
-    result = with_home(state(context), body, writing=True)
-    state(context).output.result(result, f"{summary(result)}; its rest in {format_duration(result['seconds'])}")
+    current = state(context)
+    result = shown(current, lambda: with_home(current, body, writing=True))
+    if kinds == [JobKind.BACKUP]:
+        text = f"{summary(result)}; its rest in {format_duration(result['seconds'])}"
+    else:
+        text = restored(result)
+    current.output.result(result, text)
 
 
 def _as_it_is(capstan: Capstan, job: Job) -> Job:
@@ -148,7 +163,7 @@ def _as_it_is(capstan: Capstan, job: Job) -> Job:
 def _job(job: Job) -> dict[str, Any]:
     value = asdict(job)
     value["job_id"] = value.pop("id")
-    value["hint"] = f"`capstan job resume {job.id}` goes on behind its last commit point" if job.resumable else ""
+    value["hint"] = f"`capstan job resume {job.id}` goes on where it ended" if job.resumable else ""
     return value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -11,7 +12,6 @@ from capstan.cli.state import State, state
 
 if TYPE_CHECKING:
     from capstan.bootstrap import Capstan
-    from capstan.recovery.select import RestoreRequest
 
 
 def register(app: typer.Typer) -> None:
@@ -43,7 +43,6 @@ def restore(
     from capstan.cli.session import given_path, with_home
     from capstan.core.backup import Conflicts
     from capstan.core.job import JobKind
-    from capstan.core.sizes import format_size
     from capstan.errors import InvalidValue
     from capstan.recovery.select import RestoreRequest
 
@@ -69,9 +68,8 @@ def restore(
         current.output.result(found, "\n".join(lines))
         return
     work = _in_library(library, lambda capstan, job: capstan.restore.run(request, job))
-    result = _run(current, JobKind.RESTORE, work, _restored(request))
-    text = f"{result['verified_files']} files verified, {format_size(result['bytes_read_from_tape'])} read from tape"
-    current.output.result(result, text + _extras(result))
+    result = _run(current, JobKind.RESTORE, work, request.as_parameters())
+    current.output.result(result, restored(result))
 
 
 def verify(
@@ -122,12 +120,17 @@ def _in_library(name: str | None, work: Any) -> Any:
 
 
 def _run(current: State, kind: Any, work: Any, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Run a job whose error may carry a result: then that is shown before the error ends the command."""
     from capstan.cli.session import run_job
+
+    return shown(current, lambda: run_job(current, kind, work, parameters=parameters))
+
+
+def shown(current: State, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Run a job whose error may carry a result: then that is shown before the error ends the command."""
     from capstan.errors import CapstanError
 
     try:
-        return run_job(current, kind, work, parameters=parameters)
+        return run()
     except CapstanError as error:
         if error.result is None:
             raise
@@ -149,12 +152,16 @@ def _run(current: State, kind: Any, work: Any, parameters: dict[str, Any]) -> di
         raise typer.Exit(error.exit_code) from None
 
 
-def _restored(request: RestoreRequest) -> dict[str, Any]:
-    return {"set": request.reference, "to": str(request.to)}
+def restored(result: dict[str, Any]) -> str:
+    """One line about what a restore did."""
+    from capstan.core.sizes import format_size
+
+    text = f"{result['verified_files']} files verified, {format_size(result['bytes_read_from_tape'])} read from tape"
+    return text + _extras(result)
 
 
 def _extras(result: dict[str, Any]) -> str:
-    words = [f"{result[key]} {key}" for key in ("skipped", "warnings") if result.get(key)]
+    words = [f"{result[key]} {key}" for key in ("skipped", "warnings", "restored_before") if result.get(key)]
     return f" ({', '.join(words)})" if words else ""
 
 

@@ -110,7 +110,9 @@ class Job:
     @property
     def resumable(self) -> bool:
         """Whether `job resume` can go on with it."""
-        return self.kind is JobKind.BACKUP and may_follow(self.state, JobState.RUNNING) and self.ended
+        return (
+            self.kind in (JobKind.BACKUP, JobKind.RESTORE) and may_follow(self.state, JobState.RUNNING) and self.ended
+        )
 
 
 @dataclass(frozen=True, slots=True)

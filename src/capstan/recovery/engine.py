@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from capstan.catalog.catalog import Catalog
 from capstan.catalog.chains import chain_of, index_chain
@@ -23,19 +23,27 @@ from capstan.fileindex.store import FileIndexStore
 from capstan.jobs.context import JobContext
 from capstan.media.manager import TapeManager
 from capstan.recovery.assemble import Outcomes
+from capstan.recovery.earlier import EarlierRun, boot_id
 from capstan.recovery.phases import Phases
 from capstan.recovery.plan import ChainPlan, RestorePlan
 from capstan.recovery.reading import SetReading, read_sets
 from capstan.recovery.report import Problem, RecoveryReport
 from capstan.recovery.rows import SetTable, kept_parts
 from capstan.recovery.select import RestoreRequest, Selector, make_selector, resolve_set
-from capstan.recovery.selection import Selection, select_chain
-from capstan.recovery.target import RecoveryTarget, Tell
+from capstan.recovery.selection import RestoredBefore, Selection, select_chain
+from capstan.recovery.target import Placement, RecoveryTarget, Tell
 
+_BOOT = "boot"  # in a job's parameters: which run of the machine the restore began in
 _TICK = 0.5  # seconds between two looks at the counters
 _TOLD = 1000  # problems that a result has one by one; the counts are exact, and the job's warnings have all
 
-TargetFactory = Callable[[RestoreRequest, Tell], RecoveryTarget]
+
+class TargetFactory(Protocol):
+    """Opens the target of a restore. `earlier`: the restore goes on where that run ended. `job_id` names its files."""
+
+    def __call__(
+        self, request: RestoreRequest, tell: Tell, *, job_id: str, earlier: EarlierRun | None
+    ) -> RecoveryTarget: ...
 
 
 @dataclass(slots=True)
@@ -59,6 +67,7 @@ class Prepared:
     plan: ChainPlan
     libraries: dict[str, str]
     present: set[str]
+    before: RestoredBefore | None = None
 
     @property
     def files(self) -> int:
@@ -72,11 +81,11 @@ class Prepared:
 
     @property
     def _whole_set(self) -> bool:
-        return self.selector.everything and len(self.pieces) == 1
+        return self.selector.everything and len(self.pieces) == 1 and self.before is None
 
     def readings(self, target: RecoveryTarget | None, report: RecoveryReport, **more: Any) -> list[SetReading]:
         """A reading for each set of the chain."""
-        outcomes: Outcomes = {}
+        outcomes: Outcomes = dict.fromkeys(self.before.linkable if self.before else (), Placement.WRITTEN)
         return [
             SetReading(
                 piece.table,
@@ -100,9 +109,10 @@ async def prepare(
     library: str = "",
     *,
     with_parents: bool = True,
+    before: RestoredBefore | None = None,
 ) -> Prepared:
-    """Find the set and what it builds on, read their tables, and plan. NotFound when nothing is selected;
-    ParentMissing."""
+    """Find the set and what it builds on, read their tables, and plan what was not restored `before`. NotFound when
+    nothing is selected; ParentMissing."""
     async with catalog.snapshot() as repositories:
         backup_set = await resolve_set(repositories, reference)
         chain = await chain_of(repositories, backup_set) if with_parents else [backup_set]
@@ -117,7 +127,10 @@ async def prepare(
 
     def plan() -> list[Piece]:
         tables = [SetTable(kept_parts(store, item.id, of)) for item, of in zip(chain, commits, strict=True)]
-        selections = [Selection(tables[0], selector)] if len(chain) == 1 else select_chain(tables, indexes, selector)
+        if len(chain) == 1 and before is None:
+            selections = [Selection(tables[0], selector)]
+        else:
+            selections = select_chain(tables, indexes, selector, before)
         return [
             Piece(item, table, selection, selection.plan())
             for item, table, selection in zip(chain, tables, selections, strict=True)
@@ -125,8 +138,9 @@ async def prepare(
 
     pieces = await asyncio.to_thread(plan)
     planned = ChainPlan([piece.plan for piece in pieces])
-    prepared = Prepared(backup_set, selector, pieces, planned, libraries, present)
-    if not selector.everything and not prepared.files and not any(piece.plan.frames.count for piece in pieces):
+    prepared = Prepared(backup_set, selector, pieces, planned, libraries, present, before)
+    nothing = not selector.everything and before is None
+    if nothing and not prepared.files and not any(piece.plan.frames.count for piece in pieces):
         wanted = " ".join(display_path(path) for path in selector.paths) or " ".join(selector.patterns)
         hint = f"`capstan set files {backup_set.id[:8]}` lists what there is, `capstan find` looks in all sets"
         raise NotFound(what=f"file in set {backup_set.id}", name=wanted, hint=hint)
@@ -186,15 +200,39 @@ class RestoreEngine:
         Raises VerificationFailed (or CartridgeMissing, when nothing else is wrong) after all else was restored, with
         the result in its attribute `result`; JobCancelled; and what ended the restore as a whole.
         """
+        context.job.parameters[_BOOT] = boot_id()
+        return await self._restore(request, context, None)
+
+    async def resume(self, request: RestoreRequest, context: JobContext) -> dict[str, Any]:
+        """Go on with the restore of a job that ended early; result and errors are as of `run`.
+
+        What that run has put into the target is neither read nor written again, unless the machine was restarted since.
+        It is the same set, whatever a name in the request means by now.
+        """
+        job = context.job
+        assert job.started_at is not None
+        trusted = bool(boot_id()) and job.parameters.get(_BOOT) == boot_id()
+        earlier = EarlierRun(int(job.started_at.timestamp() * 1e6) * 1000, trusted)
+        return await self._restore(replace(request, reference=job.set_id or request.reference), context, earlier)
+
+    async def _restore(
+        self, request: RestoreRequest, context: JobContext, earlier: EarlierRun | None
+    ) -> dict[str, Any]:
         began = self._clock.monotonic()
         phases = Phases(context)
         await phases.enter(RestorePhase.SEARCH)
-        prepared = await self._prepare(request)
-        await phases.enter(RestorePhase.SELECT, files=prepared.files, bytes=prepared.content_bytes)
-        await phases.enter(RestorePhase.CREATE)
         report = new_report(context)
-        target = await asyncio.to_thread(self._open_target, request, report.warn)
+        if earlier is None:  # nothing is made in the target for a set that is not there
+            prepared = await self._prepare(request)
+            target = await self._open(request, report, context, earlier)
+        else:
+            target = await self._open(request, report, context, earlier)
         try:
+            if earlier is not None:
+                prepared = await self._prepare(request, RestoredBefore(target.restored))
+            await context.set_created(prepared.backup_set.id)
+            await phases.enter(RestorePhase.SELECT, files=prepared.files, bytes=prepared.content_bytes)
+            await phases.enter(RestorePhase.CREATE)
             await self._read(prepared, target, report, phases, context, began)
             await asyncio.to_thread(target.finish)
         finally:
@@ -212,10 +250,20 @@ class RestoreEngine:
             **counts(report),
             "seconds": round(self._clock.monotonic() - began, 3),
         }
+        if prepared.before is not None:
+            result["restored_before"] = prepared.before.count
         raise_if_unsound(report, result)
         return result
 
-    async def _prepare(self, request: RestoreRequest) -> Prepared:
+    async def _open(
+        self, request: RestoreRequest, report: RecoveryReport, context: JobContext, earlier: EarlierRun | None
+    ) -> RecoveryTarget:
+        def open_target() -> RecoveryTarget:
+            return self._open_target(request, report.warn, job_id=context.job_id, earlier=earlier)
+
+        return await asyncio.to_thread(open_target)
+
+    async def _prepare(self, request: RestoreRequest, before: RestoredBefore | None = None) -> Prepared:
         selector = make_selector(request.paths, request.patterns)
         return await prepare(
             self._catalog,
@@ -224,6 +272,7 @@ class RestoreEngine:
             selector,
             request.library,
             with_parents=not request.only_this_set,
+            before=before,
         )
 
     async def _read(

@@ -7,30 +7,72 @@ leaves no torn file under a name that somebody trusts. Nothing is synced file by
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 
 from capstan.core.backup import Conflicts
 from capstan.core.files import FileEntry, FileType, display_path
 from capstan.errors import TargetError
-from capstan.recovery.metadata import apply_to_descriptor, apply_to_name
+from capstan.recovery.earlier import DirectoryJournal, EarlierRun, Made
+from capstan.recovery.metadata import (
+    apply_mode_and_times,
+    apply_owner_and_attributes,
+    apply_to_descriptor,
+    apply_to_name,
+)
 from capstan.recovery.places import Places
 from capstan.recovery.target import FileSink, Placement, Tell
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
+_TEMPORARY = re.compile(rb"\.capstan-\d+-\d+\.part")
+_FORMATS = {
+    FileType.REGULAR: stat.S_IFREG,
+    FileType.SYMLINK: stat.S_IFLNK,
+    FileType.FIFO: stat.S_IFIFO,
+    FileType.CHARACTER: stat.S_IFCHR,
+    FileType.BLOCK: stat.S_IFBLK,
+}
+
+
 class FilesystemTarget:
     """Implements `recovery.target.RecoveryTarget` below one directory. `tell` hears of each warning, on the thread
-    that makes it."""
+    that makes it. `earlier`: this restore goes on where that run ended, whose directories are in `journal`."""
 
-    def __init__(self, root: bytes, *, tell: Tell, conflicts: Conflicts = Conflicts.SKIP, strip: int = 0) -> None:
-        self._places = Places(root, strip=strip)
+    def __init__(
+        self,
+        root: bytes,
+        *,
+        tell: Tell,
+        conflicts: Conflicts = Conflicts.SKIP,
+        strip: int = 0,
+        earlier: EarlierRun | None = None,
+        journal: DirectoryJournal | None = None,
+    ) -> None:
+        self._journal = journal or DirectoryJournal()
+        self._places = Places(root, strip=strip, on_made=lambda path: self._journal.note(path, Made.ON_THE_WAY))
+        self._earlier = earlier
         self._conflicts = conflicts
         self._tell = tell
         self._directories: dict[bytes, FileEntry] = {}  # stripped path: metadata to apply at the end
         self._renamed: dict[bytes, bytes] = {}  # stripped path: the path it got instead
         self._count = 0
+        if earlier is not None:
+            self._places.made |= {path for path, made in self._journal.known.items() if made is Made.ON_THE_WAY}
+            self._sweep(earlier)
+
+    def restored(self, entry: FileEntry) -> bool:
+        try:
+            path = self._places.stripped(entry.path)
+            if entry.type is FileType.DIRECTORY:
+                return self._restored_directory(path, entry)
+            return bool(path) and self._is_restored(path, entry)
+        except TargetError:
+            return False
 
     def directory(self, entry: FileEntry) -> Placement:
         path = self._places.stripped(entry.path)
@@ -48,9 +90,13 @@ class FilesystemTarget:
                 os.mkdir(name, 0o700, dir_fd=at)
             elif path in self._places.made:
                 self._places.made.discard(path)
-            elif not self._replaces(found, entry) and path not in self._directories:
+            elif not self._prefers(found, entry) and path not in self._directories:
+                self._journal.note(path, Made.KEPT)
                 return Placement.SKIPPED
-            self._directories[path] = entry
+            self._directories[path] = replace(entry, xattrs=())
+            at, _ = self._places.find(path + b"/.")
+            apply_owner_and_attributes(at, entry, self._tell)
+            self._journal.note(path, Made.DESCRIBED)
             return Placement.WRITTEN
 
     def symlink(self, entry: FileEntry) -> Placement:
@@ -130,14 +176,16 @@ class FilesystemTarget:
             entry = self._directories[path]
             try:
                 at, _ = self._places.find(path + b"/.")
-                apply_to_descriptor(at, entry, self._tell)
+                apply_mode_and_times(at, entry, self._tell)
             except (OSError, TargetError) as error:
                 self._tell("directory", entry.path, str(error))
         self._directories.clear()
         if hasattr(os, "sync"):
             os.sync()
+        self._journal.remove()
 
     def close(self) -> None:
+        self._journal.close()
         self._places.close()
 
     # ── how ───────────────────────────────────────────────────────────────────────────────────────────
@@ -167,23 +215,75 @@ class FilesystemTarget:
     def _choose(self, path: bytes, at: int, name: bytes, entry: FileEntry) -> bytes | None:
         """The name to write under; None when what is there stays."""
         found = _stat(at, name)
-        if found is None:
+        if found is None or (self._earlier is not None and self._earlier.made(found) and not _is_directory(found)):
             return name
         if self._conflicts is Conflicts.RENAME:
-            chosen = _free_name(at, name)
+            chosen = self._free_name(at, name)
             self._renamed[path] = path[: len(path) - len(name)] + chosen
             return chosen
-        if not self._replaces(found, entry):
+        if not self._prefers(found, entry):
             return None
         if stat.S_ISDIR(found.st_mode):
             os.rmdir(name, dir_fd=at)  # only an empty one gives way
             self._places.forget(path)
         return name
 
-    def _replaces(self, found: os.stat_result, entry: FileEntry) -> bool:
+    def _prefers(self, found: os.stat_result, entry: FileEntry) -> bool:
+        """Whether the conflicts policy wants the entry instead of what is there."""
         if self._conflicts is Conflicts.OVERWRITE:
             return True
         return self._conflicts is Conflicts.KEEP_NEWER and found.st_mtime_ns < entry.mtime_ns
+
+    def _free_name(self, at: int, name: bytes) -> bytes:
+        """A name beside one that is taken; one that an earlier run chose is chosen again."""
+        number = 1
+        while (found := _stat(at, candidate := b"%s.restored-%d" % (name, number))) is not None:
+            if self._earlier is not None and self._earlier.made(found):
+                break
+            number += 1
+        return candidate
+
+    def _restored_directory(self, path: bytes, entry: FileEntry) -> bool:
+        """Whether an earlier run has described or kept it; one that it described gets its mode and times again."""
+        made = self._journal.known.get(path)
+        if made is Made.DESCRIBED:
+            self._directories[path] = entry
+        return made in (Made.DESCRIBED, Made.KEPT)
+
+    def _is_restored(self, path: bytes, entry: FileEntry) -> bool:
+        if self._earlier is None or not self._earlier.trusted:
+            return False
+        found = self._places.look(path)
+        if found is not None and self._conflicts is Conflicts.RENAME and not self._earlier.made(found):
+            directory, _, name = path.rpartition(b"/")
+            at, _ = self._places.find(path)
+            chosen = self._free_name(at, name)
+            renamed = directory + b"/" + chosen if directory else chosen
+            found = self._places.look(renamed)
+            self._renamed[path] = renamed
+        if found is None or not self._earlier.made(found):
+            return False
+        if entry.type is FileType.HARDLINK:
+            first = self._places.stripped(entry.target)
+            partner = self._places.look(self._renamed.get(first, first))
+            return partner is not None and (partner.st_dev, partner.st_ino) == (found.st_dev, found.st_ino)
+        if stat.S_IFMT(found.st_mode) != _FORMATS[entry.type] or found.st_mtime_ns != entry.mtime_ns:
+            return False
+        return entry.type is not FileType.REGULAR or found.st_size == entry.size
+
+    def _sweep(self, earlier: EarlierRun) -> None:
+        """Remove the files that an earlier run was writing when it died."""
+        for directory in (b"", *self._journal.known):
+            if directory and self._places.look(directory) is None:
+                continue
+            with suppress(TargetError):  # something else is there by now
+                at, _ = self._places.find(directory + b"/.")
+                with os.scandir(at) as names:
+                    left = [os.fsencode(item.name) for item in names]
+                for name in left:
+                    found = _stat(at, name) if _TEMPORARY.fullmatch(name) else None
+                    if found is not None and earlier.made(found):
+                        _discard(at, name)
 
     def _temporary_name(self) -> bytes:
         self._count += 1
@@ -261,11 +361,8 @@ def _stat(at: int, name: bytes) -> os.stat_result | None:
         return None
 
 
-def _free_name(at: int, name: bytes) -> bytes:
-    number = 1
-    while _stat(at, candidate := b"%s.restored-%d" % (name, number)) is not None:
-        number += 1
-    return candidate
+def _is_directory(found: os.stat_result) -> bool:
+    return stat.S_ISDIR(found.st_mode)
 
 
 def _write_all(descriptor: int, data: memoryview) -> None:

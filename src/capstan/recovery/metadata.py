@@ -27,8 +27,23 @@ def apply_to_descriptor(descriptor: int, entry: FileEntry, tell: Tell) -> None:
     The order matters. A change of owner clears setuid and capabilities. Attributes can only be set while the file may
     be written, and the mode is to be that of the entry whatever an access control list made of it. Times come last.
     """
+    mode = apply_owner_and_attributes(descriptor, entry, tell)
+    _mode_and_times(descriptor, mode, entry, tell)
+
+
+def apply_owner_and_attributes(descriptor: int, entry: FileEntry, tell: Tell) -> int:
+    """Put what does not change with what is made in a directory; returns the mode that goes with the owner it has."""
     mode = _owned(lambda uid, gid: os.fchown(descriptor, uid, gid), lambda: os.fstat(descriptor), entry, tell)
     _attributes(descriptor, entry, tell)
+    return mode
+
+
+def apply_mode_and_times(descriptor: int, entry: FileEntry, tell: Tell) -> None:
+    """Put the rest on a directory whose owner and attributes are there."""
+    _mode_and_times(descriptor, _mode_of(os.fstat(descriptor), entry), entry, tell)
+
+
+def _mode_and_times(descriptor: int, mode: int, entry: FileEntry, tell: Tell) -> None:
     with _Refusal("mode", "the mode", entry, tell):
         os.fchmod(descriptor, mode)
     with _Refusal("times", "the time", entry, tell):
@@ -68,16 +83,22 @@ def _owned(
         reason = error.strerror
     with suppress(OSError):
         chown(-1, entry.gid)
-    found, mode = status(), entry.mode
-    if (found.st_uid, found.st_gid) == (entry.uid, entry.gid):
-        return mode
-    tell("owner", entry.path, f"owner {entry.uid}:{entry.gid} was not restored: {reason}")
+    found = status()
+    mode = _mode_of(found, entry)
+    if (found.st_uid, found.st_gid) != (entry.uid, entry.gid):
+        tell("owner", entry.path, f"owner {entry.uid}:{entry.gid} was not restored: {reason}")
+    if mode != entry.mode and entry.type is not FileType.SYMLINK:
+        tell("mode", entry.path, "setuid and setgid were not restored: the owner is another")
+    return mode
+
+
+def _mode_of(found: os.stat_result, entry: FileEntry) -> int:
+    """The mode of the entry, as far as it may be given to whom the file belongs now."""
+    mode = entry.mode
     if found.st_uid != entry.uid:
         mode &= ~stat.S_ISUID
     if found.st_gid != entry.gid:
         mode &= ~stat.S_ISGID
-    if mode != entry.mode and entry.type is not FileType.SYMLINK:
-        tell("mode", entry.path, "setuid and setgid were not restored: the owner is another")
     return mode
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 
 from capstan.core.files import display_path
 from capstan.errors import TargetError
@@ -17,13 +18,14 @@ class Places:
     """Turns stored paths into (directory descriptor, name). `strip` leading components are dropped.
 
     Directories that are missing on the way are made, with the mode that the process gives to new directories; `made`
-    has their stripped paths, until whoever describes them takes them out.
+    has their stripped paths, until whoever describes them takes them out; `on_made` hears of each.
     """
 
-    def __init__(self, root: bytes, *, strip: int = 0) -> None:
+    def __init__(self, root: bytes, *, strip: int = 0, on_made: Callable[[bytes], None] = lambda path: None) -> None:
         """Open or make the root; links are followed to it, as whoever named it meant. TargetError."""
         self.root = root
         self._strip = strip
+        self._on_made = on_made
         try:
             os.makedirs(root, exist_ok=True)  # noqa: PTH103 (bytes)
             self._root = os.open(root, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
@@ -44,6 +46,14 @@ class Places:
         directory, _, name = path.rpartition(b"/")
         return self._directory(directory), name
 
+    def look(self, path: bytes) -> os.stat_result | None:
+        """What is at a stripped path, not followed; None when nothing is, or when it cannot be reached."""
+        directory, _, name = path.rpartition(b"/")
+        try:
+            return os.stat(name, dir_fd=self._directory(directory, make=False), follow_symlinks=False)
+        except (OSError, TargetError):
+            return None
+
     def close(self) -> None:
         """Close all descriptors. Twice is harmless."""
         while self._open:
@@ -57,7 +67,7 @@ class Places:
         for known in [known for known in self._open if known == path or known.startswith(path + b"/")]:
             os.close(self._open.pop(known))
 
-    def _directory(self, path: bytes) -> int:
+    def _directory(self, path: bytes, *, make: bool = True) -> int:
         """From the nearest directory above that is open; as deep as it may be."""
         known, missing = path, []
         while known and known not in self._open:
@@ -71,7 +81,7 @@ class Places:
             name = missing.pop()
             known = known + b"/" + name if known else name
             try:
-                descriptor, made = _enter(descriptor, name)
+                descriptor, made = _enter(descriptor, name, make=make)
             except OSError as error:
                 reason = error.strerror or str(error)
                 if error.errno in (errno.ELOOP, errno.ENOTDIR):
@@ -79,16 +89,19 @@ class Places:
                 raise TargetError(path=display_path(known), reason=reason) from None
             if made:
                 self.made.add(known)
+                self._on_made(known)
             self._open[known] = descriptor
             if len(self._open) > _KEPT:
                 os.close(self._open.popitem(last=False)[1])
         return descriptor
 
 
-def _enter(parent: int, name: bytes) -> tuple[int, bool]:
+def _enter(parent: int, name: bytes, *, make: bool) -> tuple[int, bool]:
     """Open a directory, and whether it had to be made."""
     try:
         return os.open(name, _DIRECTORY, dir_fd=parent), False
     except FileNotFoundError:
+        if not make:
+            raise
         os.mkdir(name, 0o777, dir_fd=parent)
         return os.open(name, _DIRECTORY, dir_fd=parent), True

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from pathspec import GitIgnoreSpec
 
 from capstan.catalog.catalog import Repositories
 from capstan.core.backup import BackupSet, Conflicts
 from capstan.core.files import display_path
+from capstan.core.plain import plain, unplain
 from capstan.core.suggest import did_you_mean
-from capstan.errors import InvalidValue, NotFound
+from capstan.errors import InvalidValue, NotFound, Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,37 @@ class RestoreRequest:
     conflicts: Conflicts = Conflicts.SKIP
     strip: int = 0
     only_this_set: bool = False
+
+    def as_parameters(self) -> dict[str, Any]:
+        """All of it in a JSON-safe form, for the job's row: whoever resumes the job asks for exactly the same."""
+        return {
+            "set": self.reference,
+            "to": plain(os.fsencode(self.to)),
+            "library": self.library,
+            "paths": [plain(path) for path in self.paths],
+            "patterns": [plain(pattern.encode("utf-8", "surrogateescape")) for pattern in self.patterns],
+            "conflicts": self.conflicts.value,
+            "strip": self.strip,
+            "only_this_set": self.only_this_set,
+        }
+
+    @classmethod
+    def from_parameters(cls, parameters: dict[str, Any]) -> RestoreRequest:
+        """The request that `as_parameters` was made of. Refused if it does not tell all of one."""
+        try:
+            return cls(
+                reference=parameters["set"],
+                to=Path(os.fsdecode(unplain(parameters["to"]))),
+                library=parameters["library"],
+                paths=tuple(map(unplain, parameters["paths"])),
+                patterns=tuple(unplain(item).decode("utf-8", "surrogateescape") for item in parameters["patterns"]),
+                conflicts=Conflicts(parameters["conflicts"]),
+                strip=parameters["strip"],
+                only_this_set=parameters["only_this_set"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            reason = f"the job does not say all that it was asked to do ({error})"
+            raise Refused(reason=reason, hint="run the restore again") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,10 @@ need."""
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from capstan.core.files import FileFlag, FileType, Row
+from capstan.core.files import FileEntry, FileFlag, FileType, Row
 from capstan.core.ordinals import OrdinalSet
 from capstan.fileindex.chain import ChainSet, state_rows
 from capstan.format.tar import content_bytes
@@ -97,8 +97,21 @@ class Selection:
             yield row.tar_offset, row.tar_offset + row.tar_bytes
 
 
-def select_chain(tables: Sequence[SetTable], chain: Sequence[ChainSet], selector: Selector) -> list[Selection]:
-    """What is selected of the state that a chain describes, set by set, oldest first.
+@dataclass(slots=True)
+class RestoredBefore:
+    """What an earlier run of a restore has done: `check` tells of each entry, `count` how many there are, and
+    `linkable` the names among them that others may be linked to."""
+
+    check: Callable[[FileEntry], bool]
+    count: int = 0
+    linkable: set[bytes] = field(default_factory=set)
+
+
+def select_chain(
+    tables: Sequence[SetTable], chain: Sequence[ChainSet], selector: Selector, before: RestoredBefore | None = None
+) -> list[Selection]:
+    """What is selected of the state that a chain describes, set by set, oldest first, without what was restored
+    `before`.
 
     Each path comes from one set only. Memory: a bit for each row, and what is known of hard links.
     """
@@ -111,9 +124,18 @@ def select_chain(tables: Sequence[SetTable], chain: Sequence[ChainSet], selector
         entry = found.row.entry
         if not selector.matches(entry.path):
             continue
+        linked = entry.type is FileType.HARDLINK and placed.get(entry.target, len(chain)) <= found.place
+        # A further name whose first name is not restored carries the data itself: that is not looked for.
+        if before is not None and (linked or entry.type is not FileType.HARDLINK) and before.check(entry):
+            selector.note(entry.path)
+            before.count += 1
+            if entry.links > 1 and entry.type is not FileType.HARDLINK:
+                before.linkable.add(entry.path)
+                placed[entry.path] = found.place
+            continue
         chosen[found.place].add(found.ordinal)
         if entry.type is FileType.HARDLINK:
-            if placed.get(entry.target, len(chain)) <= found.place:
+            if linked:
                 links[found.place].firsts.add(entry.target)
                 links[placed[entry.target]].firsts.add(entry.target)
             else:

@@ -46,6 +46,14 @@ class RecoveryTarget(Protocol):
     Metadata that cannot be applied is told (`Tell`) and never an error. That of directories is applied by `finish`.
     """
 
+    def restored(self, entry: FileEntry) -> bool:
+        """Whether an earlier run of this very restore has put this entry there, whole; then it is not given again.
+
+        Never for what was there before that run. Without an earlier run: never. A directory that it has described
+        gets its mode and times once more from `finish`.
+        """
+        ...
+
     def directory(self, entry: FileEntry) -> Placement: ...
 
     def symlink(self, entry: FileEntry) -> Placement: ...

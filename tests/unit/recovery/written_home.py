@@ -206,7 +206,7 @@ class WrittenHome:
             manager=self.manager,  # type: ignore[arg-type]
             store=self.store,
             clock=self.clock,
-            open_target=lambda request, tell: self.target,
+            open_target=lambda request, tell, **earlier: self.target,
         )
 
     def verifier(self) -> VerifyEngine:
