@@ -103,11 +103,13 @@ class BackupEngine:
         )
         if whole:
             return _result(backup_set, 0.0)
-        return await self._back_up(request, context, backup_set)
+        return await self._back_up(request, context, backup_set, begun=True)
 
-    async def _back_up(self, request: BackupRequest, context: JobContext, backup_set: BackupSet) -> dict[str, Any]:
+    async def _back_up(
+        self, request: BackupRequest, context: JobContext, backup_set: BackupSet, *, begun: bool = False
+    ) -> dict[str, Any]:
         began = self._clock.monotonic()
-        work = _Work(self, request, context, backup_set)
+        work = _Work(self, request, context, backup_set, begun=begun)
         try:
             await context.phase(BackupPhase.ACCEPT, set_id=backup_set.id)
             await work.run()
@@ -198,13 +200,13 @@ class _Work:
     """The moving parts of one run."""
 
     def __init__(
-        self, engine: BackupEngine, request: BackupRequest, context: JobContext, backup_set: BackupSet
+        self, engine: BackupEngine, request: BackupRequest, context: JobContext, backup_set: BackupSet, *, begun: bool
     ) -> None:
         self._engine = engine
         self._request = request
         self._context = context
         self._set = backup_set
-        self.begun = False  # a tape may have something of the set
+        self.begun = begun  # a tape may have something of the set
         self._chain = SetChain()
         # What of the source has changed cannot be counted beforehand.
         estimate = None if backup_set.parent_id else SizeEstimate(engine._open_source(request))
