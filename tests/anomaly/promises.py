@@ -276,7 +276,8 @@ def _backup(scene: Scene, operation: Operation, outcome: Outcome, tape_failed: b
     """A backup that reports success has a whole set, of the type that was asked for; one that reports failure has none,
     and one that goes on makes no other."""
     known = "SELECT id, state, type, parent_id FROM sets ORDER BY number"
-    made = [row for row in scene.ask(known) if row[0] not in scene.sets or row[0] == scene.begun and operation.resumes]
+    old = scene.sets - {scene.begun} if operation.resumes else scene.sets
+    made = [row for row in scene.ask(known) if row[0] not in old]
     parent = scene.chained if operation.name == "incremental" else ""
     if outcome.error is None:
         wanted = ("complete", "incremental" if parent else "full", parent)

@@ -1,9 +1,9 @@
 """A small home with everything in it that can be lost, cheap to copy: each case gets one of its own.
 
-On tape are `before` on two cartridges, the second of which has room left, and `chained`, which builds on it; `other` on
-one of a pool of its own, and `child`, which builds on that and lies elsewhere; and `begun` beside `other`, a backup that
-was cancelled behind its first commit point. Between full, incremental and cancelled sets the tree has changed. A new
-cartridge lies in a mail slot, and there is scratch for what fails.
+On tape are `before` on two cartridges, the second of which has room left, and `chained`, which builds on it; `other`
+on one of a pool of its own, and `child`, which builds on that and lies elsewhere; and `begun` beside `other`, a backup
+that was cancelled behind its first commit point. Between full, incremental and cancelled sets the tree has changed. A
+new cartridge lies in a mail slot, and there is scratch for what fails.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ _CREATED_WITH = "4MiB"  # the smallest that can be bought
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A home at `root/home`. `tree` is what is backed up, `pictures` how it was, and `template` what the home was copied
-    from: all three are only read."""
+    """A home at `root/home`. `tree` is what is backed up, `pictures` how it was, and `template` what the home was
+    copied from: all three are only read."""
 
     root: Path
     tree: Path
@@ -155,12 +155,17 @@ def build(root: Path) -> Scene:
     library.close()
     sets = {"before": before, "chained": chained, "other": other, "child": child, "begun": begun}
     return Scene(
-        root, tree, pictures, **{name: told["set_id"] for name, told in sets.items()}, job=begun["job"], template=home.path
+        root,
+        tree,
+        pictures,
+        **{name: told["set_id"] for name, told in sets.items()},
+        job=begun["job"],
+        template=home.path,
     )
 
 
 def _back_up(home: Path, tree: Path, name: str, *, cancel: bool = False, **more: Any) -> dict[str, Any]:
-    """The result of a backup; with `cancel` it is stopped at its first commit point, and the result says of which job."""
+    """The result of a backup; with `cancel` it is stopped at its first commit point, and its set and job are told."""
 
     async def body() -> dict[str, Any]:
         def hear(event: Event) -> None:
