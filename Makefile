@@ -27,7 +27,7 @@ test: $(VENV)/.dev
 	./tests/packages.sh
 	$(BIN)/pytest -n 2
 
-## soak   every fault there is, for hours of a tape's life: make soak PART=kills for one part; writes docs/soak.md
+## soak   every fault there is, hours of it; make soak PART="kills disks/8": one part, and 1 of 8 cases of another
 soak: $(VENV)/.dev
 	./tests/packages.sh
 	$(BIN)/python tests/soak.py run $(PART); status=$$?; $(BIN)/python tests/soak.py report; exit $$status

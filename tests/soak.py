@@ -1,7 +1,10 @@
 """Runs everything exhaustively, part by part, and writes what was done into docs/soak.md.
 
-usage: soak.py run [PART…]     (parts: devices, kills, disks, properties; all by default)
+usage: soak.py run [PART[/N]…] (parts: devices, kills, disks, properties, histories; all by default)
        soak.py report          (write docs/soak.md from the parts that have been run)
+
+`devices/8` runs one of each eight cases that follow one another, drawn by a seed: `CAPSTAN_ANOMALY_SEED`, or the day's
+date. The report says so. Only the loops over faults (devices, kills, disks) can be cut that way.
 
 A part leaves its figures in `.soak/`; it may be run again by itself, also on another day. Each runs on two processes.
 """
@@ -32,13 +35,21 @@ class Part:
     tests: str
     environment: dict[str, str]
 
+    @property
+    def divisible(self) -> bool:
+        return "CAPSTAN_ANOMALY" in self.environment
+
 
 _ALL = {"CAPSTAN_ANOMALY": "all"}
+_MANY = {"CAPSTAN_HYPOTHESIS_PROFILE": "soak"}
 PARTS = {
     "devices": Part("every SCSI command fails, in every kind", "tests/anomaly/test_device_faults.py", _ALL),
     "kills": Part("kill -9 at every command and every change of a file", "tests/anomaly/test_kills.py", _ALL),
     "disks": Part("every write, sync, rename and open fails", "tests/anomaly/test_disk_faults.py", _ALL),
-    "properties": Part("properties, with many examples", "tests/property", {"CAPSTAN_HYPOTHESIS_PROFILE": "soak"}),
+    "properties": Part("properties, with many examples", "tests/property", _MANY),
+    "histories": Part(
+        "any history of sets restores", "tests/e2e/test_histories.py", _MANY | {"CAPSTAN_HISTORIES": "60"}
+    ),
 }
 COLUMNS = (
     "faults injected",
@@ -51,15 +62,23 @@ COLUMNS = (
 )
 
 
-def run(names: list[str]) -> int:
-    """Run the parts; the exit code of the worst of them."""
-    worst = 0
-    for name in names:
-        worst = max(worst, _run(name, PARTS[name]))
-    return worst
+def run(wanted: list[str]) -> int:
+    """Run the parts; the exit code of the worst of them. ValueError, before any runs, for what is none."""
+    chosen = []
+    for item in wanted:
+        name, slash, of = item.partition("/")
+        if name not in PARTS or (slash and not (PARTS[name].divisible and of.isdecimal() and int(of))):
+            raise ValueError(f"{item} is no part of the soak: {' '.join(PARTS)}, and /N behind the first three")
+        chosen.append((name, int(of or 1)))
+    return max(_run(name, PARTS[name], of) for name, of in chosen)
 
 
-def _run(name: str, part: Part) -> int:
+def _run(name: str, part: Part, of: int) -> int:
+    environment, cases = part.environment, "all" if part.divisible else "-"
+    if of > 1:
+        seed = os.environ.get("CAPSTAN_ANOMALY_SEED") or f"{datetime.now(UTC):%Y%m%d}"
+        environment = {"CAPSTAN_ANOMALY": f"1/{of}", "CAPSTAN_ANOMALY_SEED": seed}
+        cases = f"1 of {of}, seed {seed}"
     folder = FIGURES / name
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.json"):
@@ -68,10 +87,11 @@ def _run(name: str, part: Part) -> int:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", part.tests, "-q", "-n", "2", "--timeout", "0", "--tb", "short"],
         cwd=ROOT,
-        env={**os.environ, **part.environment, "CAPSTAN_SOAK_FIGURES": str(folder)},
+        env={**os.environ, **environment, "CAPSTAN_SOAK_FIGURES": str(folder)},
         check=False,
     )
     facts = {
+        "cases": cases,
         "seconds": round(time.monotonic() - began),
         "passed": done.returncode == 0,
         "commit": _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain", "-uno") else ""),
@@ -87,7 +107,7 @@ def report() -> int:
     for name, part in PARTS.items():
         folder = FIGURES / name
         if not (folder / "facts.json").exists():
-            rows.append(f"| {part.title} | was not run |" + " |" * (len(COLUMNS) + 3))
+            rows.append(f"| {part.title} | was not run |" + " |" * (len(COLUMNS) + 4))
             continue
         facts = json.loads((folder / "facts.json").read_text())
         counts = Counter[str]()
@@ -96,12 +116,13 @@ def report() -> int:
                 counts.update(json.loads(path.read_text()))
         totals.update(counts)
         cells = [part.title, "passed" if facts["passed"] else "**failed**"]
+        cells.append(facts["cases"])
         cells += [_number(counts[column]) if counts else "-" for column in COLUMNS]
         cells += [f"{facts['seconds']} s", facts["commit"], facts["date"]]
         rows.append("| " + " | ".join(cells) + " |")
-    cells = ["all", "", *(_number(totals[column]) for column in COLUMNS), "", "", ""]
+    cells = ["all", "", "", *(_number(totals[column]) for column in COLUMNS), "", "", ""]
     rows.append("| " + " | ".join(cells) + " |")
-    head = ("part", "result", *COLUMNS, "time", "commit", "date")
+    head = ("part", "result", "cases", *COLUMNS, "time", "commit", "date")
     REPORT.write_text(_TEXT.format(
         machine=f"{os.cpu_count()} processors, Python {platform.python_version()}",
         table="\n".join(["| " + " | ".join(head) + " |", "|---" * len(head) + "|", *rows]),
@@ -112,9 +133,11 @@ def report() -> int:
 _TEXT = """\
 # The soak
 
-`make soak` runs the anomaly loops and the properties exhaustively (`make soak PART=kills` one part of them) and writes
-this page; nothing here is written by hand. What is promised after each fault stands in `tests/anomaly/promises.py`.
-A commit with a `+` had changes that were not committed.
+`make soak` runs the anomaly loops, the properties and the histories exhaustively (`make soak PART=kills` one part of
+them, `make soak PART="kills/8 disks/8"` one of each eight cases of two) and writes this page; nothing here is written
+by hand. "1 of 8, seed 7" are the cases that a generator with that seed draws, one out of each eight that follow one
+another; `CAPSTAN_ANOMALY_SEED=7` draws the same again. What is promised after each fault stands in
+`tests/anomaly/promises.py`. A commit with a `+` had changes that were not committed.
 
 {machine}.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import gc
 import multiprocessing
 import os
 import signal
@@ -28,6 +29,8 @@ from operations import OPERATIONS, Operation, Outcome, perform
 from scene import Scene
 
 from capstan.scsi.virtual.target import VirtualTransport
+
+gc.freeze()  # what is imported stays: no child looks through it again
 
 PATIENCE = 60  # seconds that a child may take; it needs less than one
 DIES = 0

@@ -1,7 +1,8 @@
 """Goes through numbered cases: all of them for a soak, a seeded sample otherwise, or the very one that is named.
 
-`CAPSTAN_ANOMALY=all` runs every case, `CAPSTAN_ANOMALY=17` only number 17 of each test that is chosen: that is how a
-failure is looked at. `CAPSTAN_ANOMALY_SEED` draws another sample.
+`CAPSTAN_ANOMALY=all` runs every case, `CAPSTAN_ANOMALY=1/8` one out of each eight that follow one another, and
+`CAPSTAN_ANOMALY=17` only number 17 of each test that is chosen: that is how a failure is looked at.
+`CAPSTAN_ANOMALY_SEED` draws others.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from scene import Scene
 
 WHICH = os.environ.get("CAPSTAN_ANOMALY", "")
 EVERY = WHICH == "all"
+OF = int(WHICH.removeprefix("1/")) if WHICH.startswith("1/") else 0
 SEED = os.environ.get("CAPSTAN_ANOMALY_SEED", "4")
 
 Case = Callable[[Scene, int], bool]
@@ -31,6 +33,9 @@ def go_through(scene: Scene, bench: Path, case: Case, *, name: str, count: int, 
         numbers = [int(WHICH)]
     elif EVERY:
         numbers = list(range(1, 10 * count))
+    elif OF:
+        chance = random.Random(f"{SEED} {name}")
+        numbers = [start + chance.randrange(OF) for start in range(1, count + 1, OF)]
     else:
         numbers = sorted(random.Random(f"{SEED} {name}").sample(range(1, count + 1), min(sample, count)))
     failures: list[Exception] = []

@@ -8,12 +8,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from harness import AheadClock
 from scene import Scene
 
 from capstan.backup.request import BackupRequest
 from capstan.bootstrap import Capstan, open_home
 from capstan.core.backup import Conflicts, SetType
-from capstan.core.job import JobKind
+from capstan.core.job import JobKind, JobState
 from capstan.errors import CapstanError
 from capstan.jobs.context import JobContext
 from capstan.recovery.select import RestoreRequest
@@ -27,13 +28,16 @@ class Operation:
     """`work` is what a command of that name does. `prepare` changes the copied scene before it.
 
     `writes`: which cartridges it may write to, by a word for the promises: "tapes" all but the committed part, "new"
-    only such as hold no set, "other" the one that is erased too, "" none.
+    only such as hold no set, "other" the one that is erased too, "" none. `restores`: the field of the scene that names
+    the set it restores. `resumes`: it goes on with the job of the scene.
     """
 
     name: str
     kind: JobKind
     work: Work
     writes: str = ""
+    restores: str = ""
+    resumes: bool = False
     prepare: Callable[[Scene], None] = lambda scene: None
 
 
@@ -62,8 +66,10 @@ def perform(operation: Operation, scene: Scene, faults: FaultPlan | None = None)
     """Run it as a command does: open the home, tidy up, run the job. What is no CapstanError goes up."""
 
     async def body() -> dict[str, Any]:
-        async with open_home(scene.home, faults=faults, sleep=lambda seconds: None) as capstan:
+        async with open_home(scene.home, clock=AheadClock(), faults=faults, sleep=lambda seconds: None) as capstan:
             await capstan.tidy()
+            if operation.resumes:
+                return await _resume(capstan, scene, operation)
             _, result = await capstan.jobs.run(
                 operation.kind, lambda job: operation.work(capstan, scene, job), name="t", library="lib"
             )
@@ -78,20 +84,42 @@ def perform(operation: Operation, scene: Scene, faults: FaultPlan | None = None)
 # ── what the commands do ──────────────────────────────────────────────────────────────────────────────
 
 
-def _back_up(kind: SetType) -> Work:
+def _back_up(name: str, kind: SetType) -> Work:
     async def work(capstan: Capstan, scene: Scene, job: JobContext) -> dict[str, Any]:
         request = BackupRequest(
-            sources=(os.fsencode(scene.tree),), name="t", library="lib", type=kind, parameters=capstan.parameters()
+            (os.fsencode(scene.tree),), name=name, library="lib", type=kind, parameters=capstan.parameters()
         )
         return await capstan.backup.run(request, job)
 
     return work
 
 
+async def _go_on(capstan: Capstan, scene: Scene, job: JobContext) -> dict[str, Any]:
+    return await capstan.backup.resume(BackupRequest.from_parameters(job.job.parameters), job)
+
+
+async def _resume(capstan: Capstan, scene: Scene, operation: Operation) -> dict[str, Any]:
+    """Go on with the job of the scene; one that is done has nothing to go on with."""
+    async with capstan.catalog.snapshot() as catalog:
+        job = await catalog.jobs.get(scene.job)
+    if job.state is JobState.DONE:
+        return dict(job.result)
+    _, result = await capstan.jobs.resume(job.id, lambda running: operation.work(capstan, scene, running))
+    return result
+
+
 async def _restore(capstan: Capstan, scene: Scene, job: JobContext) -> dict[str, Any]:
+    return await _restore_set(capstan, scene, scene.before, job)
+
+
+async def _restore_chain(capstan: Capstan, scene: Scene, job: JobContext) -> dict[str, Any]:
+    return await _restore_set(capstan, scene, scene.chained, job)
+
+
+async def _restore_set(capstan: Capstan, scene: Scene, set_id: str, job: JobContext) -> dict[str, Any]:
     # Again over what an earlier run has left: with "skip" the directories that are there would keep their times.
     conflicts = Conflicts.OVERWRITE if scene.target.exists() else Conflicts.SKIP
-    return await capstan.restore.run(RestoreRequest(reference=scene.before, to=scene.target, conflicts=conflicts), job)
+    return await capstan.restore.run(RestoreRequest(reference=set_id, to=scene.target, conflicts=conflicts), job)
 
 
 async def _verify_set(capstan: Capstan, scene: Scene, job: JobContext) -> dict[str, Any]:
@@ -142,8 +170,11 @@ def _without_catalog(scene: Scene) -> None:
 OPERATIONS = {
     operation.name: operation
     for operation in (
-        Operation("backup", JobKind.BACKUP, _back_up(SetType.FULL), writes="tapes"),
-        Operation("restore", JobKind.RESTORE, _restore),
+        Operation("backup", JobKind.BACKUP, _back_up("t", SetType.FULL), writes="tapes"),
+        Operation("incremental", JobKind.BACKUP, _back_up("before", SetType.INCREMENTAL), writes="tapes"),
+        Operation("resume", JobKind.BACKUP, _go_on, writes="tapes", resumes=True),
+        Operation("restore", JobKind.RESTORE, _restore, restores="before"),
+        Operation("restore-chain", JobKind.RESTORE, _restore_chain, restores="chained"),
         Operation("verify-set", JobKind.VERIFY, _verify_set),
         Operation("verify-cartridge", JobKind.VERIFY, _verify_cartridge),
         Operation("verify-damaged", JobKind.VERIFY, _verify_cartridge, prepare=_damage),

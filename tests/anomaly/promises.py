@@ -6,13 +6,15 @@ import asyncio
 import os
 import shutil
 import stat
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 from figures import FIGURES
-from harness import below, describe
+from harness import AheadClock, below, describe
 from operations import OPERATIONS, Failure, Operation, Outcome, perform
 from scene import NEW, Scene, begins_with, image_of
 
@@ -20,6 +22,7 @@ from capstan.bootstrap import Capstan, open_home
 from capstan.core.backup import BackupSet, Commit, SetState
 from capstan.core.files import FileFlag, display_path
 from capstan.core.job import JobKind, JobState
+from capstan.errors import ParentMissing
 from capstan.fileindex.reading import read_rows
 from capstan.format.header import decode_header
 from capstan.format.layout import HEADER_BYTES
@@ -39,13 +42,13 @@ def prove(scene: Scene, operation: Operation, outcome: Outcome | None, *, tape_f
     FIGURES["runs"] += 1
     nothing_written_is_lost(scene, operation)
     if outcome is None:
-        same_as_source(scene, scene.target, killed=True)
+        same_as_source(scene, scene.target, pictures_of(scene, operation), killed=True)
         if operation.name == "rebuild":
             assert _sets_of(scene.home) == _sets_of(scene.template)
     else:
         if outcome.error is not None:
             speaks_clearly(outcome.error)
-        _PROMISES.get(operation.name, _no_more)(scene, outcome, tape_failed)
+        _PROMISES.get(operation.name, _no_more)(scene, operation, outcome, tape_failed)
     asyncio.run(_catalog_and_acknowledged(scene, operation))
     works_again(scene, operation)
 
@@ -74,13 +77,15 @@ def nothing_written_is_lost(scene: Scene, operation: Operation) -> None:
 
 async def _catalog_and_acknowledged(scene: Scene, operation: Operation) -> None:
     """A home that opens; states that are legal; a catalog that knows only what is on tape; and all of it restores."""
-    async with open_home(scene.home, sleep=lambda seconds: None) as capstan:
+    async with open_home(scene.home, clock=AheadClock(), sleep=lambda seconds: None) as capstan:
         await capstan.tidy()
         async with capstan.catalog.snapshot() as catalog:
             jobs = await catalog.jobs.list(limit=100)
             sets = list(await catalog.backups.list())
             commits = list(await catalog.backups.list_commits())
-        illegal = [job for job in jobs if job.state not in _LEGAL or job.error.get("code") == "unexpected"]
+        legal = {scene.job: _LEGAL | {JobState.CANCELLED}}  # it was, before all this
+        illegal = [job for job in jobs if job.state not in legal.get(job.id, _LEGAL)]
+        illegal += [job for job in jobs if job.error.get("code") == "unexpected"]
         illegal += [item for item in sets if item.state is SetState.WRITING]  # type: ignore[misc]
         FIGURES["illegal states"] += len(illegal)
         assert not illegal, illegal
@@ -88,12 +93,39 @@ async def _catalog_and_acknowledged(scene: Scene, operation: Operation) -> None:
             _is_on_tape(scene, commit)
         known = {item.id: item for item in sets}
         if operation.name != "rebuild-all":
-            assert known[scene.before].state is SetState.COMPLETE
-            assert operation.writes == "other" or known[scene.other].state is SetState.COMPLETE
-        if operation.writes == "tapes":
-            for item in sets:
-                if item.id not in (scene.before, scene.other) and item.files:
-                    await _restores(capstan, scene, item)
+            _is_known(scene, operation, known, commits)
+        for item in sets:
+            parent = known.get(item.parent_id)
+            if item.parent_id and (parent is None or parent.state is not SetState.COMPLETE):
+                await _says_what_it_lacks(capstan, scene, item)
+            elif operation.writes == "tapes" and _is_new(scene, operation, item) and item.files:
+                await _restores(capstan, scene, item, parent)
+
+
+def _is_known(scene: Scene, operation: Operation, known: dict[str, BackupSet], commits: Sequence[Commit]) -> None:
+    """All sets of the scene are known, as whole as they were and with all their commit points; but what was to be
+    erased."""
+    gone = {scene.other, scene.begun} if operation.writes == "other" else set[str]()
+    states = {item: known[item].state for item in scene.sets - gone if item in known}
+    assert states.keys() == scene.sets - gone
+    assert {*states.values()} <= {SetState.COMPLETE, SetState.INCOMPLETE}
+    assert {item for item, state in states.items() if state is SetState.INCOMPLETE} <= {scene.begun}
+    points = "SELECT set_id, sequence FROM commits"
+    lost = set(Scene.ask_home(scene.template, points)) - {(item.set_id, item.sequence) for item in commits}
+    assert {set_id for set_id, _ in lost} <= gone, f"the catalog has forgotten {lost}"
+
+
+def _is_new(scene: Scene, operation: Operation, item: BackupSet) -> bool:
+    """Whether the operation has made the set, or gone on with it."""
+    return item.id not in scene.sets or (operation.resumes and item.id == scene.begun)
+
+
+async def _says_what_it_lacks(capstan: Capstan, scene: Scene, item: BackupSet) -> None:
+    """A set that builds on one that is gone, or is not whole, is not taken for whole."""
+    request = RestoreRequest(reference=item.id, to=scene.root / item.id)
+    with pytest.raises(ParentMissing):
+        await capstan.jobs.run(JobKind.RESTORE, lambda job: capstan.restore.run(request, job), library="lib")
+    assert not request.to.exists()
 
 
 def _is_on_tape(scene: Scene, commit: Commit) -> None:
@@ -106,18 +138,24 @@ def _is_on_tape(scene: Scene, commit: Commit) -> None:
         assert image.is_filemark(commit.end_block - 1)
 
 
-async def _restores(capstan: Capstan, scene: Scene, item: BackupSet) -> None:
-    """Every file that a commit point acknowledged comes back as it was."""
+async def _restores(capstan: Capstan, scene: Scene, item: BackupSet, parent: BackupSet | None) -> None:
+    """Every file that a commit point acknowledged comes back as it was, and what the parent has and is not gone since.
+    A whole set brings back exactly the tree of its time."""
     target = scene.root / item.id
     request = RestoreRequest(reference=item.id, to=target)
     _, result = await capstan.jobs.run(JobKind.RESTORE, lambda job: capstan.restore.run(request, job), library="lib")
     assert not result["errors"]
-    found = same_as_source(scene, target)
+    own, pictures = scene.picture(item.id), [scene.picture(item.id)]
     listed = await acknowledged_paths(capstan, scene, item.id)
+    if item.state is SetState.COMPLETE:
+        assert describe(below(target, scene.tree)) == original(own)
+    elif parent is not None:
+        pictures.append(scene.picture(parent.id))
+    found = same_as_source(scene, target, pictures, newest=listed)
+    if parent is not None:
+        listed |= {_stored(scene) + path for path in original(own).keys() & original(pictures[-1]).keys()}
     FIGURES["lost bytes"] += sum(1 for path in listed if path not in found)
     assert listed <= found
-    if item.state is SetState.COMPLETE:
-        assert describe(below(target, scene.tree)) == original(scene.tree)
     shutil.rmtree(target)
 
 
@@ -139,26 +177,41 @@ def _stored(scene: Scene) -> bytes:
     return bytes(scene.tree.relative_to("/")) + b"/"
 
 
-def same_as_source(scene: Scene, target: Path, *, killed: bool = False) -> set[bytes]:
-    """Whatever stands under its own name below `target` is what the source has; returns the stored paths.
+def pictures_of(scene: Scene, operation: Operation) -> list[Path]:
+    """What may stand in the target of a restore."""
+    return [scene.picture(getattr(scene, operation.restores))] if operation.restores else []
+
+
+def same_as_source(
+    scene: Scene, target: Path, pictures: Sequence[Path], *, newest: Collection[bytes] = (), killed: bool = False
+) -> set[bytes]:
+    """Whatever stands under its own name below `target` is what one of `pictures` has, the first one where `newest`
+    names it; returns the stored paths.
 
     Only whoever was killed may leave something behind under a temporary name; it is removed here.
     """
     root = below(target, scene.tree)
-    wanted = original(scene.tree)
     found = describe(root) if root.exists() else {}
     for path, value in found.items():
         if path.rpartition(b"/")[2].startswith(b".capstan-"):
             assert killed, f"{path!r} was left behind"
             (root / os.fsdecode(path)).unlink()
             continue
-        content, expected = (entry[4].split(b" = ")[0] for entry in (value, wanted[path]))
+        allowed = pictures[:1] if _stored(scene) + path in newest else pictures
+        wanted = [_alone(original(picture)[path]) for picture in allowed if path in original(picture)]
+        assert wanted, f"{path!r} was never there"
         if not stat.S_ISDIR(value[0]):
+            same = _alone(value) in wanted
             FIGURES["files compared"] += 1
-            FIGURES["bytes compared"] += len(expected)
-            FIGURES["lost bytes"] += 0 if content == expected else len(expected)
-            assert (value[:4], content) == (wanted[path][:4], expected), f"{path!r} is not what it was"
+            FIGURES["bytes compared"] += len(wanted[0][-1])
+            FIGURES["lost bytes"] += 0 if same else len(wanted[0][-1])
+            assert same, f"{path!r} is not what it was"
     return {_stored(scene) + path for path in found}
+
+
+def _alone(entry: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What `describe` says of a file, without the other names that it has."""
+    return (*entry[:4], entry[4].split(b" = ")[0])
 
 
 def works_again(scene: Scene, operation: Operation) -> None:
@@ -168,8 +221,10 @@ def works_again(scene: Scene, operation: Operation) -> None:
     ends_well(operation, outcome)
     in_drives = {barcode for barcode, element in scene.places().items() if element in _DRIVES}
     assert not in_drives, f"{in_drives} stayed in a drive"
-    if operation.name == "restore":
-        assert describe(below(scene.target, scene.tree)) == original(scene.tree)
+    for picture in pictures_of(scene, operation):
+        assert describe(below(scene.target, scene.tree)) == original(picture)
+    if operation.resumes:
+        asyncio.run(_is_whole(scene, scene.begun))
     if operation.name == "import":
         assert NEW in scene.places()
         assert scene.places()[NEW] >= 1000
@@ -177,6 +232,15 @@ def works_again(scene: Scene, operation: Operation) -> None:
         finds_every_set(scene, outcome)
     if operation.writes == "tapes":
         survives_the_loss_of_the_catalog(scene)
+
+
+async def _is_whole(scene: Scene, set_id: str) -> None:
+    """The set restores exactly."""
+    async with open_home(scene.home, clock=AheadClock(), sleep=lambda seconds: None) as capstan:
+        async with capstan.catalog.snapshot() as catalog:
+            found = await catalog.backups.get(set_id)
+        assert found.state is SetState.COMPLETE
+        await _restores(capstan, scene, found, None)
 
 
 def ends_well(operation: Operation, outcome: Outcome) -> None:
@@ -204,26 +268,33 @@ def survives_the_loss_of_the_catalog(scene: Scene) -> None:
 # ── what single operations promise ────────────────────────────────────────────────────────────────────
 
 
-def _no_more(scene: Scene, outcome: Outcome, tape_failed: bool) -> None:
+def _no_more(scene: Scene, operation: Operation, outcome: Outcome, tape_failed: bool) -> None:
     """Nothing beside."""
 
 
-def _backup(scene: Scene, outcome: Outcome, tape_failed: bool) -> None:
-    """A backup that reports success has a whole set; one that reports failure has none."""
-    states = [state for (state,) in scene.ask("SELECT state FROM sets WHERE name = 't'")]
+def _backup(scene: Scene, operation: Operation, outcome: Outcome, tape_failed: bool) -> None:
+    """A backup that reports success has a whole set, of the type that was asked for; one that reports failure has none,
+    and one that goes on makes no other."""
+    known = "SELECT id, state, type, parent_id FROM sets ORDER BY number"
+    old = scene.sets - {scene.begun} if operation.resumes else scene.sets
+    made = [row for row in scene.ask(known) if row[0] not in old]
+    parent = scene.chained if operation.name == "incremental" else ""
     if outcome.error is None:
-        assert states == ["complete"]
+        wanted = ("complete", "incremental" if parent else "full", parent)
+        assert [row[1:] for row in made] == [wanted]
+        assert outcome.told["set_id"] == made[0][0]
     else:
-        assert len(states) <= 1
+        assert len(made) <= 1
 
 
-def _restore(scene: Scene, outcome: Outcome, tape_failed: bool) -> None:
+def _restore(scene: Scene, operation: Operation, outcome: Outcome, tape_failed: bool) -> None:
     """Success is the whole tree. Failure names every file that is not there, and leaves no half of one."""
-    found = same_as_source(scene, scene.target)
+    [picture] = pictures_of(scene, operation)
+    found = same_as_source(scene, scene.target, [picture])
     if outcome.error is None:
-        assert describe(below(scene.target, scene.tree)) == original(scene.tree)
+        assert describe(below(scene.target, scene.tree)) == original(picture)
         return
-    wanted = {_stored(scene) + path for path in original(scene.tree)}
+    wanted = {_stored(scene) + path for path in original(picture)}
     lacking = {"/" + display_path(path) for path in wanted - found}
     named = {problem["path"] for problem in outcome.told.get("problems", ())}
     # Where the home cannot be written to the command ends as a whole, and that is what it says.
@@ -233,7 +304,7 @@ def _restore(scene: Scene, outcome: Outcome, tape_failed: bool) -> None:
         assert lacking, f"{outcome.error.code}, and nothing is lacking"
 
 
-def _verify(scene: Scene, outcome: Outcome, tape_failed: bool) -> None:
+def _verify(scene: Scene, operation: Operation, outcome: Outcome, tape_failed: bool) -> None:
     """Nothing is damaged: only a drive that calls the medium bad makes a damage of its fault."""
     verdicts = [verdict for (verdict,) in scene.ask("SELECT verify_result FROM cartridges") if verdict]
     if not tape_failed:
@@ -241,14 +312,14 @@ def _verify(scene: Scene, outcome: Outcome, tape_failed: bool) -> None:
         assert not outcome.told.get("damage"), outcome.error
 
 
-def _verify_damaged(scene: Scene, outcome: Outcome, tape_failed: bool) -> None:
+def _verify_damaged(scene: Scene, operation: Operation, outcome: Outcome, tape_failed: bool) -> None:
     """What is damaged is never called good."""
     assert outcome.error is not None
     verdicts = [verdict for (verdict,) in scene.ask("SELECT verify_result FROM cartridges") if verdict]
     assert "good" not in verdicts
 
 
-def _rebuild(scene: Scene, outcome: Outcome, tape_failed: bool) -> None:
+def _rebuild(scene: Scene, operation: Operation, outcome: Outcome, tape_failed: bool) -> None:
     """One that fails has changed nothing; one that ends has every whole set."""
     if outcome.error is not None:
         assert _sets_of(scene.home) == _sets_of(scene.template)
@@ -256,10 +327,16 @@ def _rebuild(scene: Scene, outcome: Outcome, tape_failed: bool) -> None:
         finds_every_set(scene, outcome)
 
 
-def _rebuild_all(scene: Scene, outcome: Outcome, tape_failed: bool) -> None:
+def _rebuild_all(scene: Scene, operation: Operation, outcome: Outcome, tape_failed: bool) -> None:
     """From nothing: what was not found is explained by a cartridge that could not be read."""
     if outcome.error is None and not outcome.told["suspect"]:
         finds_every_set(scene, outcome)
+
+
+def _erase(scene: Scene, operation: Operation, outcome: Outcome, tape_failed: bool) -> None:
+    """It says which sets elsewhere cannot be restored any more."""
+    if outcome.error is None:
+        assert scene.child in str(outcome.told["broken_sets"])
 
 
 def finds_every_set(scene: Scene, outcome: Outcome) -> None:
@@ -273,10 +350,14 @@ def _sets_of(home: Path) -> list[tuple[Any, ...]]:
 
 _PROMISES = {
     "backup": _backup,
+    "incremental": _backup,
+    "resume": _backup,
     "restore": _restore,
+    "restore-chain": _restore,
     "verify-set": _verify,
     "verify-cartridge": _verify,
     "verify-damaged": _verify_damaged,
     "rebuild": _rebuild,
     "rebuild-all": _rebuild_all,
+    "erase": _erase,
 }

@@ -30,7 +30,7 @@ CASES = [
     for operation in OPERATIONS.values()
     for where in ("home", "target")
     for way in WAYS
-    if operation.name != "verify-damaged" and (where != "target" or operation.name == "restore")
+    if operation.name != "verify-damaged" and (where != "target" or operation.restores)
 ]
 
 

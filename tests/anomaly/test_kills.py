@@ -26,7 +26,7 @@ CASES = [
     pytest.param(operation, where, id=f"{operation.name}-{where}")
     for operation in OPERATIONS.values()
     for where in MOMENTS
-    if operation.name != "verify-damaged" and (where != "in-target" or operation.name == "restore")
+    if operation.name != "verify-damaged" and (where != "in-target" or operation.restores)
 ]
 
 

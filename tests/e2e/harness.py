@@ -11,10 +11,20 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from capstan.cli.main import main
+from capstan.clock import SystemClock
+
+
+class AheadClock(SystemClock):
+    """An hour ahead: what has just been changed does not count as being changed while it is looked at, so that
+    comparing is what decides."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + timedelta(hours=1)
 
 
 @dataclass

@@ -10,33 +10,23 @@ import shutil
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import SMALL, Home, below, describe
+from harness import SMALL, AheadClock, Home, below, describe
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from test_freedom import segments, shell
 
 from capstan.backup.request import BackupRequest
 from capstan.bootstrap import open_home
-from capstan.clock import SystemClock
 from capstan.core.backup import SetType
 from capstan.core.job import JobKind
 
 pytestmark = pytest.mark.slow
 
 NAMES = ["a", "b", "c", "d e", "f", "ab", "a-", "é", "x"]
-
-
-class AheadClock(SystemClock):
-    """An hour ahead: what has just been changed does not count as being changed while it is looked at, so that
-    comparing is what decides."""
-
-    def now(self) -> datetime:
-        return datetime.now(UTC) + timedelta(hours=1)
 
 
 @dataclass

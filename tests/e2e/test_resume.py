@@ -18,7 +18,8 @@ from harness import SMALL, Home, below, describe, make_tree
 from capstan.backup.request import BackupRequest
 from capstan.bootstrap import open_home
 from capstan.core.job import Event, JobKind
-from capstan.errors import JobCancelled
+from capstan.errors import CapstanError, JobCancelled
+from capstan.scsi.virtual.faults import Fault, FaultKind, FaultPlan
 
 pytestmark = pytest.mark.slow
 
@@ -186,6 +187,27 @@ def test_cancelled_on_a_fresh_cartridge(home: Home, tree: Path, tmp_path: Path) 
     assert (before["files"] > 0, before["bytes"] > 0) == (True, True)
     assert len(before["cartridges"]) == 1
     is_whole(home, home.run("job", "resume", job).json["set_id"], tree, tmp_path)
+
+
+def test_a_resume_that_never_gets_to_write(home: Home, tree: Path, tmp_path: Path) -> None:
+    """No cartridge can be loaded: what the set has committed stays known, and the job goes on another time."""
+    job = cancelled(home, tree, 2)
+    before = the_set(home)
+
+    async def body() -> None:
+        stuck = FaultPlan((Fault(FaultKind.STUCK_ROBOT, unit="changer", opcodes=frozenset({0xA5}), permanent=True),))
+        async with open_home(home.path, faults=stuck) as capstan:
+            async with capstan.catalog.snapshot() as catalog:
+                request = BackupRequest.from_parameters((await catalog.jobs.get(job)).parameters)
+            with pytest.raises(CapstanError):
+                await capstan.jobs.resume(job, lambda running: capstan.backup.resume(request, running))
+        assert stuck.triggered
+
+    asyncio.run(body())
+    assert the_set(home) == before
+    result = home.run("job", "resume", job).json
+    assert result["set_id"] == before["set_id"]
+    is_whole(home, result["set_id"], tree, tmp_path)
 
 
 @pytest.mark.parametrize("commits", [1, 3])

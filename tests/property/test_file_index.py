@@ -46,7 +46,7 @@ entries = st.builds(
 )
 digests = st.none() | st.binary(min_size=32, max_size=32)
 rows = st.lists(st.tuples(entries, digests, flags), max_size=12)
-few = settings(max_examples=60, deadline=None)
+few = settings(max_examples=max(60, settings.default.max_examples // 5), deadline=None)
 
 
 def write(folder: str, name: str, content: list[tuple[FileEntry, bytes | None, int]], begin: int = 0) -> Path:

@@ -113,7 +113,7 @@ def resume_of(frame: Frame, *, keep_hash: bool) -> ResumePoint:
 settings.register_profile("trees", deadline=None, suppress_health_check=list(HealthCheck))
 
 
-@settings(settings.get_profile("trees"), max_examples=60)
+@settings(settings.get_profile("trees"), max_examples=max(60, settings.default.max_examples // 5))
 @given(TREES, FRAME_BYTES, st.integers(0, 1000), st.booleans(), st.booleans())
 def test_a_cut_stream_goes_on_as_if_it_had_not_been_cut(base, tree, frame_bytes, cut, keep_hash, same_source) -> None:
     """For any tree, frame size and cut frame, the frames up to the cut and those of a pipeline resumed there are one
@@ -142,7 +142,7 @@ def test_a_cut_stream_goes_on_as_if_it_had_not_been_cut(base, tree, frame_bytes,
     assert frames[-1].resume.totals.files == whole.frames[-1].resume.totals.files
 
 
-@settings(settings.get_profile("trees"), max_examples=60)
+@settings(settings.get_profile("trees"), max_examples=max(60, settings.default.max_examples // 5))
 @given(TREES, st.integers(0, 1000), st.integers(0, 1000), st.booleans(), st.sampled_from(["write", "delete", "link"]))
 def test_a_file_that_changed_before_its_rest_was_stored_is_stored_again(
     base, tree, cut, second_cut, keep_hash, meddle

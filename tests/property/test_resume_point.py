@@ -40,7 +40,7 @@ def known_from_the_tape(point: ResumePoint) -> ResumePoint:
     return replace(point, open_member=replace(member, row=row, hash=None))
 
 
-@settings(settings.get_profile("trees"), max_examples=60)
+@settings(settings.get_profile("trees"), max_examples=max(60, settings.default.max_examples // 5))
 @given(TREES, FRAME_BYTES, st.lists(st.integers(0, 1000), min_size=1, max_size=4))
 def test_a_resume_point_is_derived_exactly(base, tree, frame_bytes, cuts) -> None:
     """For any tree and any commit points: the derived point is the pipeline's own, and a new process that goes on there

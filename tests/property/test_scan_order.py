@@ -71,7 +71,9 @@ def expected(roots: list[bytes]) -> set[bytes]:
     return paths
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=max(60, settings.default.max_examples // 5), deadline=None, suppress_health_check=list(HealthCheck)
+)
 @given(tree=TREES, chosen=st.lists(st.integers(0, 1000), min_size=1, max_size=5), limit=st.integers(1, 4))
 def test_any_roots_are_scanned_as_one_tree(base: bytes, tree: dict, chosen: list[int], limit: int) -> None:
     """For roots that are directories, files and links, beside and inside one another: each entry comes once, keys are
@@ -89,7 +91,9 @@ def test_any_roots_are_scanned_as_one_tree(base: bytes, tree: dict, chosen: list
         assert scanned(roots, path) == whole[number + 1 :]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=max(40, settings.default.max_examples // 5), deadline=None, suppress_health_check=list(HealthCheck)
+)
 @given(tree=TREES, gone=st.lists(NAMES, min_size=1, max_size=3))
 def test_the_place_to_go_on_from_need_not_be_there(base: bytes, tree: dict, gone: list[bytes]) -> None:
     """`after` a path that is no longer in the source, or never was, comes what has a larger key."""

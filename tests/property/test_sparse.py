@@ -83,7 +83,7 @@ def base() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-@settings(max_examples=60)
+@settings(max_examples=max(60, settings.default.max_examples // 5))
 @given(RUNS, TAILS, st.booleans(), st.integers(0, 1000), st.sampled_from(["all", "map", "row"]))
 def test_any_layout_comes_back(
     base: Path, runs: list[tuple[int, int]], tail: int, large: bool, cut: int, kept: str

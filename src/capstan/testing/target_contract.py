@@ -80,7 +80,7 @@ class TargetContract:
         target.symlink(entry(b"d/l", FileType.SYMLINK, target=b"f", xattrs=odd[:1]))
         target.finish()
         target.close()
-        assert heard == [("xattr", b"d/f"), ("xattr", b"d/l"), ("xattr", b"d")]
+        assert sorted(heard) == [("xattr", b"d"), ("xattr", b"d/f"), ("xattr", b"d/l")]
         assert (root / "d/f").read_bytes() == b"data"
         for name in ("d", "d/f"):
             assert os.getxattr(root / name, "user.kept") == b"v"
