@@ -24,6 +24,7 @@ def scene() -> Iterator[scenes.Scene]:
         built = scenes.build(Path(folder))
         gc.freeze()  # thousands of runs need not look again through what was imported for the first
         yield built
+        gc.unfreeze()  # or extension modules complain at the end that theirs was not collected
     figures.write_down("anomaly")
 
 
