@@ -132,7 +132,7 @@ class ProgressView:
         elif event.kind == "backup.resumed":
             self._line(describe_resumed(event.data))
         elif event.kind == "job.ended" and event.data.get("resumable") and event.data["state"] == "failed":
-            self._line(f"`capstan job resume {event.job_id}` goes on behind its last commit point")
+            self._line(f"`capstan job resume {event.job_id}` goes on where it ended")
 
         elif event.kind == "job.ended":
             if event.data["warnings"] > self._warnings:

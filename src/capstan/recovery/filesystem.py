@@ -246,6 +246,8 @@ class FilesystemTarget:
     def _restored_directory(self, path: bytes, entry: FileEntry) -> bool:
         """Whether an earlier run has described or kept it; one that it described gets its mode and times again."""
         made = self._journal.known.get(path)
+        if made is not None and self._places.look(path) is None:
+            return False  # somebody has removed it meanwhile
         if made is Made.DESCRIBED:
             self._directories[path] = entry
         return made in (Made.DESCRIBED, Made.KEPT)
