@@ -23,7 +23,7 @@ from capstan.fileindex.comparison import Difference, compare
 from capstan.fileindex.reading import at_or_below
 from capstan.fileindex.session import HIDDEN, PATH, SearchSession, open_session, read_parquet
 
-MEMORY = "256MB"
+MEMORY = "128MB"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
