@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -12,6 +13,11 @@ from pathlib import Path
 
 import pytest
 from harness import SMALL, Home, below, describe, make_tree
+
+from capstan.bootstrap import open_home
+from capstan.core.job import Event, JobKind
+from capstan.errors import JobCancelled
+from capstan.recovery.select import RestoreRequest
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +59,7 @@ def test_killed_and_resumed(world: tuple[Home, Path], tmp_path: Path, number: in
     home, tree = world
     whole = home.run("restore", "latest:t", "--to", tmp_path / "whole").json
     job = killed(home, tmp_path / "out", number)
-    (tmp_path / "out").joinpath(".capstan-1-1.part").write_text("left by a write that was cut off")
+    (below(tmp_path / "out", tree) / ".capstan-1-1.part").write_text("left by a write that was cut off")
     result = home.run("job", "resume", job).json
     assert describe(below(tmp_path / "out", tree)) == describe(tree)
     assert not list((tmp_path / "out").rglob("*.part"))
@@ -129,3 +135,56 @@ def test_a_file_that_failed_before_still_counts(world: tuple[Home, Path], tmp_pa
     image.write_bytes(content)
     answer = home.run("job", "resume", job, code=6).json
     assert [Path(problem["path"]).name for problem in answer["problems"]] == ["file 0001.dat"]
+
+
+def test_cancelled_and_resumed(world: tuple[Home, Path], tmp_path: Path) -> None:
+    """A restore that somebody has stopped goes on like one that died."""
+    home, tree = world
+
+    async def body() -> str:
+        def hear(event: Event) -> None:
+            if event.data.get("phase") == "write":
+                capstan.jobs.cancel_all()
+
+        request = RestoreRequest(reference="latest:t", to=tmp_path / "out")
+        async with open_home(home.path, listener=hear) as capstan:
+            with pytest.raises(JobCancelled) as stopped:
+                await capstan.jobs.run(
+                    JobKind.RESTORE, lambda job: capstan.restore.run(request, job), parameters=request.as_parameters()
+                )
+        return str(stopped.value.parameters["job"])
+
+    job = asyncio.run(body())
+    home.run("job", "resume", job)
+    assert describe(below(tmp_path / "out", tree)) == describe(tree)
+
+
+def test_what_was_missing_comes_later(world: tuple[Home, Path], tmp_path: Path) -> None:
+    """A restore that ended with errors is resumed when they are mended: directories keep the times they were given,
+    although files come into them late."""
+    home, tree = world
+    image = home.cartridge("CAP001L9")
+    content = image.read_bytes()
+    at = content.rfind((tree / "deep" / "er" / "file 0001.dat").read_bytes()[:64])
+    image.write_bytes(content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :])
+    home.run("restore", "latest:t", "--to", tmp_path / "out", code=6)
+    assert describe(below(tmp_path / "out", tree)) != describe(tree)
+    job = home.run("jobs").json[0]
+    assert (job["state"], "job resume" in job["hint"]) == ("failed", True)
+    image.write_bytes(content)
+    result = home.run("job", "resume", job["job_id"]).json
+    assert (result["errors"], result["problems"]) == (0, [])
+    assert describe(below(tmp_path / "out", tree)) == describe(tree)
+    assert not list((home.path / "jobs").glob("*.directories"))
+
+
+def test_what_somebody_had_there_outlives_a_link_to_it(world: tuple[Home, Path], tmp_path: Path) -> None:
+    """A kept file that got a further name is still not the restore's when that goes on."""
+    home, tree = world
+    kept = below(tmp_path / "out", tree) / "text hard.txt"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("mine")
+    job = killed(home, tmp_path / "out", ENTRIES - 2)
+    assert kept.stat().st_nlink == 2
+    home.run("job", "resume", job)
+    assert kept.read_text() == "mine"

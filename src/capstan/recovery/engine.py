@@ -234,11 +234,11 @@ class RestoreEngine:
             await phases.enter(RestorePhase.SELECT, files=prepared.files, bytes=prepared.content_bytes)
             await phases.enter(RestorePhase.CREATE)
             await self._read(prepared, target, report, phases, context, began)
-            await asyncio.to_thread(target.finish)
+            for path in sorted(prepared.selector.unmatched):
+                report.error("not-found", path, "it is not in this set")
+            await asyncio.to_thread(target.finish, whole=report.sound)
         finally:
             await asyncio.to_thread(target.close)
-        for path in sorted(prepared.selector.unmatched):
-            report.error("not-found", path, "it is not in this set")
         if any(problem.code == "lost" for problem in report.problems):
             gone = {barcode for piece in prepared.pieces for barcode in piece.backup_set.missing}
             report.missing.extend(sorted(gone - set(report.missing)))

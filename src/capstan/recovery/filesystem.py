@@ -10,7 +10,6 @@ import os
 import re
 import stat
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 
 from capstan.core.backup import Conflicts
@@ -30,13 +29,6 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | 
 
 
 _TEMPORARY = re.compile(rb"\.capstan-\d+-\d+\.part")
-_FORMATS = {
-    FileType.REGULAR: stat.S_IFREG,
-    FileType.SYMLINK: stat.S_IFLNK,
-    FileType.FIFO: stat.S_IFIFO,
-    FileType.CHARACTER: stat.S_IFCHR,
-    FileType.BLOCK: stat.S_IFBLK,
-}
 
 
 class FilesystemTarget:
@@ -61,18 +53,23 @@ class FilesystemTarget:
         self._directories: dict[bytes, FileEntry] = {}  # stripped path: metadata to apply at the end
         self._renamed: dict[bytes, bytes] = {}  # stripped path: the path it got instead
         self._count = 0
+        self._swept: bytes | None = None  # the directory that was looked through last
         if earlier is not None:
-            self._places.made |= {path for path, made in self._journal.known.items() if made is Made.ON_THE_WAY}
-            self._sweep(earlier)
+            # After a restart, those that were described may have lost it again.
+            again = {Made.ON_THE_WAY} if earlier.trusted else {Made.ON_THE_WAY, Made.DESCRIBED}
+            self._places.made |= {path for path, made in self._journal.known.items() if made in again}
 
     def restored(self, entry: FileEntry) -> bool:
+        if self._earlier is None:
+            return False
         try:
             path = self._places.stripped(entry.path)
+            self._sweep(path.rpartition(b"/")[0], self._earlier)
             if entry.type is FileType.DIRECTORY:
-                return self._restored_directory(path, entry)
-            return bool(path) and self._is_restored(path, entry)
-        except TargetError:
-            return False
+                return self._restored_directory(path, entry, self._earlier)
+            return bool(path) and self._is_restored(path, entry, self._earlier)
+        except (OSError, TargetError):
+            return False  # whoever puts it there again hears why
 
     def directory(self, entry: FileEntry) -> Placement:
         path = self._places.stripped(entry.path)
@@ -88,7 +85,7 @@ class FilesystemTarget:
                 found = None
             if found is None:
                 os.mkdir(name, 0o700, dir_fd=at)
-            elif path in self._places.made:
+            elif self._made(path, found):
                 self._places.made.discard(path)
             elif not self._prefers(found, entry) and path not in self._directories:
                 self._journal.note(path, Made.KEPT)
@@ -170,7 +167,7 @@ class FilesystemTarget:
                 return None
             return FilesystemSink(self, entry, os.dup(at), chosen, self._temporary_name())
 
-    def finish(self) -> None:
+    def finish(self, *, whole: bool = True) -> None:
         """Directories get their metadata, each behind those in it: what is made in a directory changes its time."""
         for path in sorted(self._directories, reverse=True):
             entry = self._directories[path]
@@ -182,7 +179,8 @@ class FilesystemTarget:
         self._directories.clear()
         if hasattr(os, "sync"):
             os.sync()
-        self._journal.remove()
+        if whole:
+            self._journal.remove()
 
     def close(self) -> None:
         self._journal.close()
@@ -215,13 +213,15 @@ class FilesystemTarget:
     def _choose(self, path: bytes, at: int, name: bytes, entry: FileEntry) -> bytes | None:
         """The name to write under; None when what is there stays."""
         found = _stat(at, name)
-        if found is None or (self._earlier is not None and self._earlier.made(found) and not _is_directory(found)):
+        if found is None or self._owns(path, found, entry):
             return name
         if self._conflicts is Conflicts.RENAME:
-            chosen = self._free_name(at, name)
+            chosen = self._free_name(at, name, entry)
             self._renamed[path] = path[: len(path) - len(name)] + chosen
             return chosen
         if not self._prefers(found, entry):
+            if entry.links > 1:
+                self._journal.note(path, Made.KEPT)
             return None
         if stat.S_ISDIR(found.st_mode):
             os.rmdir(name, dir_fd=at)  # only an empty one gives way
@@ -234,58 +234,66 @@ class FilesystemTarget:
             return True
         return self._conflicts is Conflicts.KEEP_NEWER and found.st_mtime_ns < entry.mtime_ns
 
-    def _free_name(self, at: int, name: bytes) -> bytes:
+    def _owns(self, path: bytes, found: os.stat_result, entry: FileEntry) -> bool:
+        """Whether an earlier run has put what is found in the place of an entry: then no policy speaks for it."""
+        if self._earlier is None or self._journal.known.get(path) is Made.KEPT:
+            return False
+        return self._earlier.wrote(found, entry)
+
+    def _free_name(self, at: int, name: bytes, entry: FileEntry) -> bytes:
         """A name beside one that is taken; one that an earlier run chose is chosen again."""
         number = 1
         while (found := _stat(at, candidate := b"%s.restored-%d" % (name, number))) is not None:
-            if self._earlier is not None and self._earlier.made(found):
+            if self._earlier is not None and self._earlier.wrote(found, entry):
                 break
             number += 1
         return candidate
 
-    def _restored_directory(self, path: bytes, entry: FileEntry) -> bool:
+    def _made(self, path: bytes, found: os.stat_result) -> bool:
+        """Whether this restore has made a directory. A restart may have cost the end of the journal: then it counts
+        that it was changed since, as one that was made must be."""
+        lost = self._earlier is not None and not self._earlier.trusted and path not in self._journal.known
+        return path in self._places.made or (lost and self._earlier is not None and self._earlier.made(found))
+
+    def _restored_directory(self, path: bytes, entry: FileEntry, earlier: EarlierRun) -> bool:
         """Whether an earlier run has described or kept it; one that it described gets its mode and times again."""
         made = self._journal.known.get(path)
-        if made is not None and self._places.look(path) is None:
-            return False  # somebody has removed it meanwhile
+        if not earlier.trusted or made is None or self._places.look(path) is None:
+            return False  # or somebody has removed it meanwhile
         if made is Made.DESCRIBED:
             self._directories[path] = entry
-        return made in (Made.DESCRIBED, Made.KEPT)
+        return made is not Made.ON_THE_WAY
 
-    def _is_restored(self, path: bytes, entry: FileEntry) -> bool:
-        if self._earlier is None or not self._earlier.trusted:
-            return False
+    def _is_restored(self, path: bytes, entry: FileEntry, earlier: EarlierRun) -> bool:
         found = self._places.look(path)
-        if found is not None and self._conflicts is Conflicts.RENAME and not self._earlier.made(found):
-            directory, _, name = path.rpartition(b"/")
-            at, _ = self._places.find(path)
-            chosen = self._free_name(at, name)
-            renamed = directory + b"/" + chosen if directory else chosen
-            found = self._places.look(renamed)
-            self._renamed[path] = renamed
-        if found is None or not self._earlier.made(found):
+        if not earlier.trusted or found is None:
             return False
-        if entry.type is FileType.HARDLINK:
-            first = self._places.stripped(entry.target)
-            partner = self._places.look(self._renamed.get(first, first))
-            return partner is not None and (partner.st_dev, partner.st_ino) == (found.st_dev, found.st_ino)
-        if stat.S_IFMT(found.st_mode) != _FORMATS[entry.type] or found.st_mtime_ns != entry.mtime_ns:
+        if self._conflicts is Conflicts.RENAME and not self._owns(path, found, entry):
+            at, name = self._places.find(path)
+            self._renamed[path] = path[: len(path) - len(name)] + self._free_name(at, name, entry)
+            found = self._places.look(self._renamed[path])
+        if found is None or not self._owns(self._renamed.get(path, path), found, entry):
             return False
-        return entry.type is not FileType.REGULAR or found.st_size == entry.size
+        if entry.type is not FileType.HARDLINK:
+            return True
+        first = self._places.stripped(entry.target)
+        partner = self._places.look(self._renamed.get(first, first))
+        return partner is not None and (partner.st_dev, partner.st_ino) == (found.st_dev, found.st_ino)
 
-    def _sweep(self, earlier: EarlierRun) -> None:
-        """Remove the files that an earlier run was writing when it died."""
-        for directory in (b"", *self._journal.known):
-            if directory and self._places.look(directory) is None:
-                continue
-            with suppress(TargetError):  # something else is there by now
-                at, _ = self._places.find(directory + b"/.")
-                with os.scandir(at) as names:
-                    left = [os.fsencode(item.name) for item in names]
-                for name in left:
-                    found = _stat(at, name) if _TEMPORARY.fullmatch(name) else None
-                    if found is not None and earlier.made(found):
-                        _discard(at, name)
+    def _sweep(self, directory: bytes, earlier: EarlierRun) -> None:
+        """Remove what an earlier run was writing in a directory when it died. Entries come directory by directory."""
+        if directory == self._swept:
+            return
+        self._swept = directory
+        if directory and self._places.look(directory) is None:
+            return
+        at, _ = self._places.find(directory + b"/.")
+        with os.scandir(at) as names:
+            left = [name for name in (os.fsencode(item.name) for item in names) if _TEMPORARY.fullmatch(name)]
+        for name in left:
+            found = _stat(at, name)
+            if found is not None and earlier.made(found):
+                _discard(at, name)
 
     def _temporary_name(self) -> bytes:
         self._count += 1
@@ -361,10 +369,6 @@ def _stat(at: int, name: bytes) -> os.stat_result | None:
         return os.stat(name, dir_fd=at, follow_symlinks=False)
     except FileNotFoundError:
         return None
-
-
-def _is_directory(found: os.stat_result) -> bool:
-    return stat.S_ISDIR(found.st_mode)
 
 
 def _write_all(descriptor: int, data: memoryview) -> None:

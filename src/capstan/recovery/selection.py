@@ -125,8 +125,8 @@ def select_chain(
         if not selector.matches(entry.path):
             continue
         linked = entry.type is FileType.HARDLINK and placed.get(entry.target, len(chain)) <= found.place
-        # A further name whose first name is not restored carries the data itself: that is not looked for.
-        if before is not None and (linked or entry.type is not FileType.HARDLINK) and before.check(entry):
+        # A further name whose first name is not restored carries the data itself: it is never taken for restored.
+        if before is not None and before.check(entry) and (linked or entry.type is not FileType.HARDLINK):
             selector.note(entry.path)
             before.count += 1
             if entry.links > 1 and entry.type is not FileType.HARDLINK:

@@ -49,8 +49,9 @@ class RecoveryTarget(Protocol):
     def restored(self, entry: FileEntry) -> bool:
         """Whether an earlier run of this very restore has put this entry there, whole; then it is not given again.
 
-        Never for what was there before that run. Without an earlier run: never. A directory that it has described
-        gets its mode and times once more from `finish`.
+        Never for what was there before that run, nor for what somebody has changed since. Without an earlier run:
+        never. A directory that it has described gets its mode and times once more from `finish`. What that run was
+        writing in the directory of the entry when it died is removed.
         """
         ...
 
@@ -74,8 +75,9 @@ class RecoveryTarget(Protocol):
         """A sink for a large regular file; None when the conflicts policy keeps what is there."""
         ...
 
-    def finish(self) -> None:
-        """Apply what was deferred, and sync everything."""
+    def finish(self, *, whole: bool = True) -> None:
+        """Apply what was deferred, and sync everything. `whole` False: something is missing that a later run may
+        restore, so what is kept for that one stays."""
         ...
 
     def close(self) -> None:

@@ -224,7 +224,7 @@ class MemoryTarget:
     def open_file(self, entry: FileEntry) -> FileSink | None:
         return None if self._take(entry) is Placement.SKIPPED else _MemorySink(self, entry.path)
 
-    def finish(self) -> None:
+    def finish(self, *, whole: bool = True) -> None:
         return None
 
     def close(self) -> None:
