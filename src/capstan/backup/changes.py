@@ -78,6 +78,7 @@ class _Merge:
         self._kept = kept
         self._stored_firsts = stored_firsts
         self._last = start or (b"", b"")  # key of the last item
+        self._met = b"\0"  # the directory, as in a key, of the last item of this scan
         self._state = state_rows(parent)
         self._old = next(self._state, None)
         while start is not None and self._old is not None and self._old.key <= start:
@@ -98,7 +99,7 @@ class _Merge:
                 yield item
                 continue
             yield from self._gone_before(key)
-            self._last = key
+            self._last, self._met = key, key[0]
             old = self._old if self._old is not None and self._old.key == key else None
             if old is not None:
                 self._old = next(self._state, None)
@@ -149,8 +150,9 @@ class _Merge:
         """The parent's entries before `key`, the next item's, that the scan did not meet."""
         while self._old is not None and (key is None or self._old.key < key):
             path, directory = self._old.row.entry.path, self._old.key[0]
-            if directory in self._roots and not self._is_kept(path) and self._is_empty(directory, key):
-                root = path.rpartition(b"/")[0]
+            above = next((root for root in self._roots if _lies_in(directory, root)), None)
+            if above is not None and not self._is_kept(path) and self._is_empty(above, key):
+                root = above.replace(b"\0", b"/")
                 self._kept.add(root)
                 yield SourceWarning("empty", root, _EMPTY)
             if not self._is_kept(path):
@@ -158,8 +160,9 @@ class _Merge:
             self._old = next(self._state, None)
 
     def _is_empty(self, directory: bytes, key: Key | None) -> bool:
-        """Whether the scan has met nothing in the directory (as in a key), whose turn it is, and will not."""
-        return not _lies_in(self._last[0], directory) and (key is None or not _lies_in(key[0], directory))
+        """Whether this scan, wherever it began, has met nothing in the root (as in a key), whose turn it is, and will
+        not: it may have been emptied or unmounted since an earlier one met something there."""
+        return not _lies_in(self._met, directory) and (key is None or not _lies_in(key[0], directory))
 
     def _is_kept(self, path: bytes) -> bool:
         if not self._kept:

@@ -179,6 +179,12 @@ def test_a_root_that_is_suddenly_empty_keeps_its_content(tmp_path: Path) -> None
     assert changes(tmp_path, [folder("r"), file("r/new")]) == ["-r/a", "-r/d", "+r/new", "-r/z", "-r/d/1", "-r/d/2"]
 
 
+@pytest.mark.parametrize("after", [b"r/a", b"r/z", b"r/d/1"])
+def test_a_root_that_was_emptied_before_the_scan_goes_on_keeps_its_content(tmp_path: Path, after: bytes) -> None:
+    """What an earlier scan has met there proves nothing for what this one does not meet."""
+    assert changes(tmp_path, [], after=after) == ["empty:r"]
+
+
 def test_the_names_of_a_file_go_together(tmp_path: Path) -> None:
     """If the first name is stored again, its further names are, so that they are one file in this set too."""
     before = [folder("r"), file("r/a", links=2), file("r/b", links=2, type=FileType.HARDLINK, size=0, target=b"r/a")]
