@@ -246,6 +246,32 @@ def test_a_first_name_is_another_file_now(home: Home, tree: Path, tmp_path: Path
     assert restored[b"deep/er/zzz"][-1].endswith(b" = nnn")
 
 
+@pytest.mark.requires("root", "mount")
+@pytest.mark.parametrize("point", ["", "a mount"])
+def test_the_source_is_not_mounted_any_more(home: Home, tmp_path: Path, point: str) -> None:
+    """A set is never called whole with what is missing: the job says what to mount, and goes on when it is there."""
+    tree = tmp_path / "source"
+    mounted = tree / point
+    mounted.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(mounted)], check=True)
+    try:
+        make_tree(tree, files=20, large=4 << 20)
+        (mounted / "last").write_text("not stored yet")
+        job = cancelled(home, tree, 1)
+        keeps = tmp_path / "elsewhere"
+        keeps.mkdir()
+        subprocess.run(["mount", "--move", str(mounted), str(keeps)], check=True)
+        (mounted / "under it").touch()
+        answer = home.run("job", "resume", job, code=1)
+        assert "another file system" in answer.err and "mount it" in answer.err
+        assert the_set(home)["state"] == "incomplete"
+        subprocess.run(["mount", "--move", str(keeps), str(mounted)], check=True)
+        is_whole(home, home.run("job", "resume", job).json["set_id"], tree, tmp_path)
+    finally:
+        for path in (mounted, tmp_path / "elsewhere"):
+            subprocess.run(["umount", str(path)], check=False, capture_output=True)
+
+
 def test_several_sources(home: Home, tree: Path, tmp_path: Path) -> None:
     """A source that stands beside the committed content of another one is not left out."""
     (tmp_path / "zz").write_text("the last one")

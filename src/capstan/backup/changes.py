@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
+from capstan.backup.file_systems import FileSystems, is_elsewhere
 from capstan.backup.source import BackupSource, Deletion, FirstName, OpenedFile, ScanItem, SourceWarning
 from capstan.core.files import FileEntry, FileType, display_path, scan_key
 from capstan.errors import SourceError
@@ -15,6 +17,7 @@ from capstan.fileindex.chain import ChainSet, Key, StateRow, state_rows
 _RACE_NS = 2_000_000_000
 
 _UNMOUNTED = "another file system is here than in the parent set: what is not in this one is kept, not deleted"
+_GONE = "the file system that this lay in is not there: what is not in this one is kept, not deleted"
 _EMPTY = "nothing is in it, and much was in the parent set: all of it is kept, not deleted"
 
 
@@ -22,10 +25,12 @@ class ChangedSource:
     """Implements `backup.source.BackupSource`: another source without what the parent holds unchanged, and with the
     deletions.
 
-    `parent` is the chain that the new set builds on, oldest first. Nothing is ever called deleted that could not be
-    looked at: below a directory that cannot be read, where another file system is (un)mounted, and in a root that is
-    suddenly empty, all stays as the parent has it. `kept`: such directories that an earlier process met before the
-    point where this one begins; `stored_firsts`: names of files with further names that it has stored.
+    `parent` is the chain that the new set builds on, oldest first, and `started_ns` when the new one began. That the
+    scan did not meet something proves nothing: it is called deleted when the source has looked for it, in the directory
+    where it was, in the file system where it was. Below a directory that cannot be read, where another file system is
+    (un)mounted, and in a root that is suddenly empty, all stays as the parent has it. `kept`: such directories that an
+    earlier process met before the point where this one begins; `stored_firsts`: names of files with further names that
+    it has stored.
     """
 
     def __init__(
@@ -33,11 +38,13 @@ class ChangedSource:
         source: BackupSource,
         parent: Sequence[ChainSet],
         *,
+        started_ns: int,
         kept: Iterable[bytes] = (),
         stored_firsts: Iterable[bytes] = (),
     ) -> None:
         self._source = source
         self._parent = parent
+        self._started_ns = started_ns
         # Both are kept from scan to scan: one that begins in the middle must know what was met before it.
         self._kept = set(kept)
         self._stored_firsts = set(stored_firsts)
@@ -49,7 +56,7 @@ class ChangedSource:
     def scan(self, after: bytes | None = None, links: Iterable[FirstName] | None = None) -> Iterator[ScanItem]:
         start = None if after is None else scan_key(after)
         self._kept = {path for path in self._kept if start is not None and scan_key(path) <= start}
-        merge = _Merge(self._source.roots, self._parent, start, self._kept, self._stored_firsts)
+        merge = _Merge(self._source, self._parent, start, self._started_ns, self._kept, self._stored_firsts)
         return merge.run(self._source.scan(after, links))
 
     def open(self, entry: FileEntry) -> OpenedFile:
@@ -61,28 +68,36 @@ class ChangedSource:
     def entry(self, path: bytes) -> FileEntry:
         return self._source.entry(path)
 
+    def gone_from(self, path: bytes) -> int | None:
+        return self._source.gone_from(path)
+
 
 class _Merge:
     """One scan. `kept` and `stored_firsts` are added to."""
 
     def __init__(
         self,
-        roots: Sequence[bytes],
+        source: BackupSource,
         parent: Sequence[ChainSet],
         start: Key | None,
+        now_ns: int,
         kept: set[bytes],
         stored_firsts: set[bytes],
     ) -> None:
-        self._roots = frozenset(_inside(root) for root in roots)
+        self._source = source
+        self._roots = frozenset(_inside(root) for root in source.roots)
         self._started_ns = [item.started_ns for item in parent]
+        self._now_ns = now_ns
         self._kept = kept
         self._stored_firsts = stored_firsts
         self._last = start or (b"", b"")  # key of the last item
         self._met = b"\0"  # the directory, as in a key, of the last item of this scan
+        self._file_systems = FileSystems()
         self._state = state_rows(parent)
-        self._old = next(self._state, None)
+        self._old: StateRow | None = self._next_old()
         while start is not None and self._old is not None and self._old.key <= start:
-            self._old = next(self._state, None)
+            self._pass_by(self._old.row.entry, start)
+            self._old = self._next_old()
 
     def run(self, scan: Iterator[ScanItem]) -> Iterator[ScanItem]:
         """The items of `scan` that are to be stored, its warnings, and what is gone."""
@@ -102,15 +117,30 @@ class _Merge:
             self._last, self._met = key, key[0]
             old = self._old if self._old is not None and self._old.key == key else None
             if old is not None:
-                self._old = next(self._state, None)
+                self._old = self._next_old()
             if isinstance(item, FileEntry):
                 yield from self._compare(item, old)
             elif isinstance(item, SourceWarning):
                 yield from self._warned(item, old)
         yield from self._gone_before(None)
 
+    def _next_old(self) -> StateRow | None:
+        """The parent's next entry."""
+        old = next(self._state, None)
+        if old is not None:
+            self._file_systems.note(old.row.entry)
+        return old
+
+    def _pass_by(self, old: FileEntry, start: Key) -> None:
+        """Leave an entry behind that lies before the start, but recognise file systems that the start lies in."""
+        if self._file_systems.is_top(old.path) or _lies_in(start[0], _inside(old.path)):
+            with suppress(OSError):
+                self._file_systems.recognise(old, self._source.entry(old.path))
+
     def _compare(self, entry: FileEntry, old: StateRow | None) -> Iterator[ScanItem]:
-        if old is not None and _elsewhere(entry, old.row.entry):
+        if old is not None:
+            self._file_systems.recognise(old.row.entry, entry)
+        if old is not None and is_elsewhere(entry, old.row.entry):
             # The old row stays, so that the next set sees the same as this one.
             self._kept.add(entry.path)
             yield SourceWarning("unmounted", entry.path, _UNMOUNTED, old.row.entry)
@@ -132,10 +162,14 @@ class _Merge:
             or entry.uid != old.uid
             or entry.gid != old.gid
             or entry.target != old.target
-            or max(old.mtime_ns, old.ctime_ns) >= self._started_ns[row.place] - _RACE_NS
+            or self._last_change(old) >= self._started_ns[row.place] - _RACE_NS
             # The names of one file go together: whoever restores this set alone finds all of them or none.
             or (entry.type is FileType.HARDLINK and entry.target in self._stored_firsts)
         )
+
+    def _last_change(self, old: FileEntry) -> int:
+        """When a file was last touched. A modification time that is still to come was set by somebody."""
+        return old.ctime_ns if old.mtime_ns > self._now_ns + _RACE_NS else max(old.mtime_ns, old.ctime_ns)
 
     def _warned(self, warning: SourceWarning, old: StateRow | None) -> Iterator[ScanItem]:
         """Trouble with one name: what the parent has under it stays, but for what is another kind of thing now."""
@@ -156,8 +190,24 @@ class _Merge:
                 self._kept.add(root)
                 yield SourceWarning("empty", root, _EMPTY)
             if not self._is_kept(path):
-                yield Deletion(path)
-            self._old = next(self._state, None)
+                yield from self._look_for(self._old.row.entry)
+            self._old = self._next_old()
+
+    def _look_for(self, old: FileEntry) -> Iterator[ScanItem]:
+        """Call something deleted if that can be proven. What is there again will be met by the next backup."""
+        path = old.path
+        around = path if old.type is FileType.DIRECTORY else path.rpartition(b"/")[0]
+        try:
+            device = self._source.gone_from(path)
+        except OSError as error:
+            self._kept.add(around)
+            yield SourceWarning("unreadable", around, error.strerror or str(error))
+            return
+        if device == self._file_systems.device_of(old):
+            yield Deletion(path)
+        elif device is not None:
+            self._kept.add(around)
+            yield SourceWarning("unmounted", around, _GONE)
 
     def _is_empty(self, directory: bytes, key: Key | None) -> bool:
         """Whether this scan, wherever it began, has met nothing in the root (as in a key), whose turn it is, and will
@@ -172,14 +222,6 @@ class _Merge:
             if path in self._kept:
                 return True
         return False
-
-
-def _elsewhere(entry: FileEntry, old: FileEntry) -> bool:
-    """Whether a directory lies in another file system than it did: something was mounted there, or is not any more.
-
-    A file system that is mounted again may have another device number, but its directories keep their inodes.
-    """
-    return entry.type is old.type is FileType.DIRECTORY and entry.device != old.device and entry.inode != old.inode
 
 
 def _inside(directory: bytes) -> bytes:

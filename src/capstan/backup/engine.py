@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from capstan.backup.changes import ChangedSource
+from capstan.backup.continuity import check_same_source
 from capstan.backup.estimate import SizeEstimate
 from capstan.backup.pipeline import FramePipeline
 from capstan.backup.progress import BackupProgress
@@ -286,14 +287,26 @@ class _Work:
         committed, parent = await self._engine._sets.read_committed(self._set.id)
         self._chain = committed.chain
         if not committed.final:
+            await asyncio.to_thread(self._check_source, committed)
             self._pipeline = self._new_pipeline(committed, parent)
             self._pipeline.start()
         return committed
 
+    def _check_source(self, committed: Committed) -> None:
+        if committed.resume.after is not None:
+            source = self._engine._open_source(self._request)
+            check_same_source(source, committed.state, committed.resume.after, known=committed.unlisted)
+
     def _new_pipeline(self, committed: Committed, parent: Sequence[ChainSet]) -> FramePipeline:
         source = self._engine._open_source(self._request)
         if parent:
-            source = ChangedSource(source, parent, kept=committed.unlisted, stored_firsts=committed.stored_firsts)
+            source = ChangedSource(
+                source,
+                parent,
+                started_ns=self._set.started_ns,
+                kept=committed.unlisted,
+                stored_firsts=committed.stored_firsts,
+            )
         return FramePipeline(
             source,
             self._request.parameters,

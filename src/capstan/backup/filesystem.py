@@ -10,7 +10,7 @@ from pathlib import Path
 from capstan.backup.exclude import ExcludeRules
 from capstan.backup.hard_links import HardLinks
 from capstan.backup.inode_entry import entry_of
-from capstan.backup.reach import by_descriptor, open_file, open_listed, within_reach
+from capstan.backup.reach import by_descriptor, device_without, open_file, open_listed, within_reach
 from capstan.backup.roots import stored_roots
 from capstan.backup.source import FirstName, Inode, OpenedFile, SourceWarning
 from capstan.backup.tree_walk import TreeWalk, WalkRules, source_error
@@ -96,6 +96,9 @@ class FilesystemSource:
                 found.target = os.readlink(name, dir_fd=at)
             found.xattrs = self._unread.xattrs(by_descriptor(at, name), path)
         return found
+
+    def gone_from(self, path: bytes) -> int | None:
+        return device_without(path)
 
 
 def _check_root(root: bytes) -> None:

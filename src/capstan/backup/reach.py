@@ -64,6 +64,28 @@ def open_searched(path: bytes) -> int:
         return os.open(rest, _SEARCHED, dir_fd=at)
 
 
+def device_without(path: bytes) -> int | None:
+    """The device of the innermost directory towards a stored path that is there, if nothing is under the path; else
+    None. What is not in that directory, as it is open, is not there. Raises OSError where it cannot be searched."""
+    *above, last = path.split(b"/")
+    at = os.open(b"/", _SEARCHED)
+    try:
+        for name in above:
+            try:
+                inner = os.open(name, _SEARCHED, dir_fd=at)
+            except (FileNotFoundError, NotADirectoryError):  # a link is no directory either
+                return os.fstat(at).st_dev
+            os.close(at)
+            at = inner
+        try:
+            os.stat(last, dir_fd=at, follow_symlinks=False)
+        except FileNotFoundError:
+            return os.fstat(at).st_dev
+        return None
+    finally:
+        os.close(at)
+
+
 def _open(path: bytes, flags: int) -> int:
     if len(path) < LONGEST:
         return _open_unseen(b"/" + path, flags, None)

@@ -101,3 +101,10 @@ class BackupSource(Protocol):
     def entry(self, path: bytes) -> FileEntry:
         """The present metadata of one stored path. Raises OSError."""
         ...
+
+    def gone_from(self, path: bytes) -> int | None:
+        """Proves that nothing is under a stored path any more: the device of the innermost directory on the way to it
+        that is there, having looked into that very one. No link is followed. None where something is under the path.
+        Raises OSError where that cannot be looked at.
+        """
+        ...

@@ -25,6 +25,8 @@ _ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors(
 _MARK = b"\0"  # behind the name of a directory: it sorts as the name alone does
 _ALL = b"\xff" * 256  # behind every name: they have 255 bytes at most
 
+_REMOUNTED = "a file system was mounted or unmounted here before it could be read: nothing in it is stored"
+
 _Found = FileEntry | SourceWarning
 
 
@@ -53,8 +55,10 @@ class _Directory:
     above: RootTree | None
     is_root: bool
     root_bytes: int  # of its root's path, with the slash behind it
-    device: int  # of the file system that the walk keeps to
+    device: int  # of its file system: as its entry says until it is open, then the one that is read
+    is_mount: bool  # by its entry
     below: SortedNames
+    mounts: dict[bytes, int] = field(default_factory=dict)  # of those below that lie in others: in which
     rest: Iterator[bytes] = field(default_factory=lambda: iter(()))
 
     @property
@@ -77,7 +81,7 @@ class TreeWalk:
         """Depth first, with an explicit stack: depth has no limit. Raises SourceError, StorageFailed."""
         path = b""
         above = root_tree(self._rules.roots)
-        here = self._inner(0, above, is_root=above is None, root_bytes=0, device=0)
+        here = self._inner(0, above, is_root=above is None, root_bytes=0, device=0, is_mount=False)
         stack: list[_Directory] = []
         while True:
             yield from self._directory(path, here)
@@ -96,14 +100,15 @@ class TreeWalk:
                 above,
                 is_root=is_root,
                 root_bytes=len(path) + 1 if is_root else outer.root_bytes,
-                device=outer.device,
+                device=outer.mounts.get(name, outer.device),
+                is_mount=name in outer.mounts,
             )
 
     def _inner(
-        self, path_bytes: int, above: RootTree | None, *, is_root: bool, root_bytes: int, device: int
+        self, path_bytes: int, above: RootTree | None, *, is_root: bool, root_bytes: int, device: int, is_mount: bool
     ) -> _Directory:
         below = SortedNames(self._rules.spool, self._rules.names_in_memory)
-        return _Directory(path_bytes, above, is_root, root_bytes, device, below)
+        return _Directory(path_bytes, above, is_root, root_bytes, device, is_mount, below)
 
     def _directory(self, path: bytes, here: _Directory) -> Iterator[_Found]:
         """The entries of one directory, which is open meanwhile; fills `here.below`."""
@@ -115,8 +120,12 @@ class TreeWalk:
         try:
             try:
                 found = os.fstat(descriptor)
-                # It may be another one by now than the one whose entry was made: a file system was mounted here.
-                if not here.is_needed and (self._is_skipped(found) or not self._may_enter(path, here.device, found)):
+                # It may be another one by now than the one whose entry was made.
+                if not here.is_needed and self._is_skipped(found):
+                    return
+                may_enter = here.is_needed or self._may_enter(path, here.device, found)
+                if found.st_dev != here.device and (here.is_mount or not may_enter):
+                    yield self._not_listed(path, here, OSError(0, _REMOUNTED), "unmounted")
                     return
                 here.device = found.st_dev
                 names = self._listing(descriptor) if here.above is None else sorted(here.above)
@@ -166,6 +175,9 @@ class TreeWalk:
                 if inside and self._is_skipped(found):
                     continue
                 if name >= entered_from and (not inside or self._may_enter(child, here.device, found)):
+                    if found.st_dev != here.device:
+                        found = _mounted(descriptor, name, found)
+                        here.mounts[name] = found.st_dev
                     here.below.append(name)
             elif here.above is not None and here.above[name] is not None:
                 raise source_error(child, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
@@ -213,10 +225,22 @@ class TreeWalk:
         self._start = None  # everything that follows comes behind it
         return b"", b""
 
-    def _not_listed(self, path: bytes, here: _Directory, error: OSError) -> SourceWarning:
+    def _not_listed(self, path: bytes, here: _Directory, error: OSError, code: str = "") -> SourceWarning:
         if here.is_needed:
             raise source_error(path, error) from None
-        return warning_of(path, error)
+        return SourceWarning(code, path, error.strerror or "") if code else warning_of(path, error)
+
+
+def _mounted(descriptor: int, name: bytes, found: os.stat_result) -> os.stat_result:
+    """What is at a mount point: where the system mounts when somebody comes, that is not known before."""
+    try:
+        top = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
+        try:
+            return os.fstat(top)
+        finally:
+            os.close(top)
+    except OSError:
+        return found  # its own turn will tell
 
 
 def _marked_names(found: Iterable[os.DirEntry[str]]) -> Iterator[bytes]:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 
 from capstan.catalog.catalog import Repositories
 from capstan.core.backup import BackupSet, SetState, SetType
 from capstan.errors import ParentMissing
 from capstan.fileindex.chain import ChainSet
 from capstan.fileindex.store import FileIndexStore
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 async def chain_of(catalog: Repositories, backup_set: BackupSet) -> list[BackupSet]:
@@ -36,6 +32,5 @@ async def index_chain(catalog: Repositories, store: FileIndexStore, chain: Seque
     for item in chain:
         commits = await catalog.backups.list_commits(set_id=item.id)
         parts = store.parts(item.id, sorted({commit.sequence for commit in commits}))
-        started_ns = (item.created_at - _EPOCH) // _MICROSECOND * 1000
-        found.append(ChainSet(item.id, started_ns, tuple(parts)))
+        found.append(ChainSet(item.id, item.started_ns, tuple(parts)))
     return found

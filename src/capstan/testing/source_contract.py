@@ -117,6 +117,17 @@ class SourceContract:
                 target
             ]
 
+    def test_what_is_gone_is_proven(self, tree: Path) -> None:
+        """By the device of the innermost directory that is there; nothing is reached through a link."""
+        fill(tree)
+        top, device = os.fsencode(tree).lstrip(b"/"), tree.stat().st_dev
+        source = self.source(tree)
+        (tree / "alias").symlink_to("b")
+        for name in (b"a/3", b"empty", b"alias", b"link"):
+            assert source.gone_from(top + b"/" + name) is None
+        for name in (b"a/4", b"empty/x", b"never/was/here", b"a/3/below a file", b"alias/5", b"link/1"):
+            assert source.gone_from(top + b"/" + name) == device
+
     def test_an_open_file_is_the_one_that_was_scanned(self, tree: Path) -> None:
         """The entry comes from the descriptor; a link or another kind of file in its place is an OSError."""
         fill(tree)

@@ -17,7 +17,8 @@ from capstan.fileindex.chain import ChainSet
 from capstan.fileindex.store import IndexPart
 
 SECOND = 1_000_000_000
-STARTED = 1_000 * SECOND
+STARTED = 1_000 * SECOND  # the parent
+NOW = 2_000 * SECOND
 
 
 def file(path: str, **facts: object) -> FileEntry:
@@ -30,11 +31,21 @@ def folder(path: str, **facts: object) -> FileEntry:
 
 
 class ListedSource:
-    """A source that gives what it was given."""
+    """A source that gives what it was given. `there`: what is found there beside the items when it is looked for; all
+    else is gone from the device that `devices` has for its directory."""
 
-    def __init__(self, items: Sequence[ScanItem], roots: Sequence[bytes]) -> None:
+    def __init__(
+        self,
+        items: Sequence[ScanItem],
+        roots: Sequence[bytes] = (b"r",),
+        *,
+        there: Sequence[FileEntry] = (),
+        devices: dict[bytes, int] | None = None,
+    ) -> None:
         self.roots = roots
         self._items = items
+        self._there = {item.path: item for item in (*items, *there) if isinstance(item, FileEntry)}
+        self._devices = devices or {}
 
     def scan(self, after: bytes | None = None, links: object = None) -> Iterator[ScanItem]:
         return (item for item in self._items if after is None or scan_key(item.path) > scan_key(after))
@@ -46,7 +57,15 @@ class ListedSource:
         raise AssertionError
 
     def entry(self, path: bytes) -> FileEntry:
-        raise AssertionError
+        if path not in self._there:
+            raise FileNotFoundError(path)
+        return self._there[path]
+
+    def gone_from(self, path: bytes) -> int | None:
+        device = self._devices.get(path.rpartition(b"/")[0], 1)
+        if device < 0:
+            raise PermissionError(13, "Permission denied")
+        return None if path in self._there else device
 
 
 TREE = [folder("r"), file("r/a"), folder("r/d"), file("r/z"), file("r/d/1"), file("r/d/2")]
@@ -69,9 +88,12 @@ def changes(
     flags: dict[str, int] | None = None,
     after: bytes | None = None,
     kept: Sequence[bytes] = (),
+    there: Sequence[FileEntry] = (),
+    devices: dict[bytes, int] | None = None,
 ) -> list[str]:
     """What is yielded: `+path` stored, `-path` deleted, `code:path` warned about."""
-    source = ChangedSource(ListedSource(now, [b"r"]), [parent(tmp_path, before, flags)], kept=kept)
+    listed = ListedSource(now, there=there, devices=devices)
+    source = ChangedSource(listed, [parent(tmp_path, before, flags)], started_ns=NOW, kept=kept)
     return [told(item) for item in source.scan(after)]
 
 
@@ -135,6 +157,14 @@ def test_times_near_the_scan_prove_nothing(tmp_path: Path, late: int) -> None:
     assert changes(tmp_path, settled, settled) == []
 
 
+def test_a_time_that_is_still_to_come_is_no_reason_to_store_again(tmp_path: Path) -> None:
+    """Somebody set it, or a camera's clock is wrong; what the kernel says counts."""
+    ahead = [replace(entry, mtime_ns=9 * NOW) if entry.path == b"r/a" else entry for entry in TREE]
+    assert changes(tmp_path, ahead, ahead) == []
+    racy = [replace(entry, ctime_ns=STARTED) if entry.path == b"r/a" else entry for entry in ahead]
+    assert changes(tmp_path, racy, racy) == ["+r/a"]
+
+
 def test_a_directory_that_cannot_be_listed_keeps_its_content(tmp_path: Path) -> None:
     """Nothing below it is called deleted; what is elsewhere is."""
     now = [*without("r/a", "r/d/1", "r/d/2"), SourceWarning("unreadable", b"r/d")]
@@ -145,7 +175,7 @@ def test_a_directory_that_cannot_be_looked_at_keeps_its_content(tmp_path: Path) 
     """It goes into the index as unreadable, so that a scan that begins behind it knows."""
     now = [folder("r"), file("r/a"), SourceWarning("unreadable", b"r/d"), file("r/z")]
     assert changes(tmp_path, now) == ["unreadable:r/d"]
-    source = ChangedSource(ListedSource(now, [b"r"]), [parent(tmp_path, TREE)])
+    source = ChangedSource(ListedSource(now), [parent(tmp_path, TREE)], started_ns=NOW)
     [warning] = source.scan()
     assert isinstance(warning, SourceWarning)
     assert warning.entry == folder("r/d")
@@ -172,6 +202,40 @@ def test_an_unmounted_file_system_keeps_its_content(tmp_path: Path) -> None:
     assert changes(tmp_path, [file("r/z")], before, after=b"r/d", kept=[b"r/d"]) == []
 
 
+def test_a_file_system_that_goes_while_the_scan_runs_keeps_its_content(tmp_path: Path) -> None:
+    """Its mount point was met while it was there: by this process, or by an earlier one before the point where this one
+    begins. A mount point that was taken away with it is kept too."""
+    mounted = [replace(e, device=2, inode=2) if e.path == b"r/d" else e for e in TREE]
+    now = [e for e in mounted if e.path not in (b"r/d/1", b"r/d/2")]
+    assert changes(tmp_path, now, mounted, devices={b"r/d": 1}) == ["unmounted:r/d"]
+    assert changes(tmp_path, [], mounted, after=b"r/z", there=TREE[:4], devices={b"r/d": 1}) == ["empty:r"]
+    assert changes(tmp_path, [file("r/x/1")], [*mounted, folder("r/x"), file("r/x/1")], after=b"r/z") == [
+        "unmounted:r/d"
+    ]
+    assert changes(tmp_path, without("r/d", "r/d/1", "r/d/2"), mounted) == ["unmounted:r/d"]
+
+
+def test_what_is_gone_from_a_file_system_with_a_new_number_is_gone(tmp_path: Path) -> None:
+    """Directories tell its number, of those before the point where a scan begins too; a file's own may be another one,
+    that of a layer of an overlay."""
+    before = [replace(e, device=7 if e.type is FileType.DIRECTORY else 3) for e in TREE]
+    now = [replace(e, device=9) for e in TREE if e.path not in (b"r/a", b"r/d/1")]
+    devices = {b"r": 9, b"r/d": 9}
+    assert changes(tmp_path, now, before, devices=devices) == ["-r/a", "-r/d/1"]
+    rest = [now[-1]]
+    assert changes(tmp_path, rest, before, after=b"r/z", there=now, devices=devices) == ["-r/d/1"]
+
+
+def test_what_the_scan_missed_and_is_there_is_not_deleted(tmp_path: Path) -> None:
+    """It came back in the meantime: the next backup meets it."""
+    assert changes(tmp_path, without("r/a", "r/d/1"), there=[file("r/a")]) == ["-r/d/1"]
+
+
+def test_what_cannot_be_looked_for_is_not_deleted(tmp_path: Path) -> None:
+    """The directory is told, once."""
+    assert changes(tmp_path, without("r/d/1", "r/d/2"), devices={b"r/d": -1}) == ["unreadable:r/d"]
+
+
 def test_a_root_that_is_suddenly_empty_keeps_its_content(tmp_path: Path) -> None:
     """Told once; the directory's own new time is stored."""
     now = [folder("r", mtime_ns=9 * SECOND)]
@@ -196,7 +260,7 @@ def test_a_scan_that_begins_in_the_middle_is_the_rest(tmp_path: Path) -> None:
     """For every point: what is yielded behind it is what the whole scan yields behind it."""
     now = [folder("r"), file("r/a", size=6), file("r/n"), file("r/z"), folder("r/q"), file("r/q/1")]
     now = sorted(now, key=lambda entry: scan_key(entry.path))
-    source = ChangedSource(ListedSource(now, [b"r"]), [parent(tmp_path, TREE)])
+    source = ChangedSource(ListedSource(now), [parent(tmp_path, TREE)], started_ns=NOW)
     whole = list(source.scan())
     for at, item in enumerate(whole):
         assert list(source.scan(item.path)) == whole[at + 1 :]

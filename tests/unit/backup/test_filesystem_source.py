@@ -91,6 +91,34 @@ def test_no_roots_are_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.requires("root", "mount")
+@pytest.mark.parametrize("rules", [{}, {"one_file_system": True}])
+def test_a_file_system_that_goes_or_comes_under_the_scan(tmp_path: Path, rules: dict[str, bool]) -> None:
+    """Between its entry and its turn: that nothing of it is taken, or something else, is never passed over in silence.
+    What is mounted in a plain directory is taken as it is, unless it lies outside."""
+    point, early = tmp_path / "z/mnt", tmp_path / "a"
+    point.mkdir(parents=True)
+    early.mkdir()
+    (point / "under").touch()
+
+    def scan_and(command: str, roots: list[bytes]) -> list[str]:
+        found = []
+        for item in FilesystemSource(roots, **rules).scan():
+            if item.path == stored(point) and isinstance(item, FileEntry):
+                subprocess.run([*command.split(), str(point)], check=True)
+            if item.path.startswith(stored(point)):
+                found.append(getattr(item, "code", "entry") + " " + os.fsdecode(item.path[len(stored(point)) :]))
+        return found
+
+    comes = scan_and("mount -t tmpfs none", [bytes(tmp_path)])
+    try:
+        assert comes == (["entry ", "unmounted "] if rules else ["entry "])
+        (point / "file").touch()
+    finally:
+        goes = scan_and("umount", [bytes(tmp_path)])
+    assert goes == (["entry "] if rules else ["entry ", "unmounted "])
+
+
+@pytest.mark.requires("root", "mount")
 def test_one_file_system(tmp_path: Path) -> None:
     """A mount point is stored as an empty directory, however deep it lies; one that was named is a root of its own."""
     mounted = tmp_path / "in/mounted"
