@@ -299,10 +299,8 @@ class Packer:
         self._warn("changed", path, "it changed between two attempts to store it, and is stored again")
         try:
             entry = self._source.entry(path)
-        except FileNotFoundError:
-            self._warn("vanished", path)
         except OSError as error:
-            self._warn("unreadable", path, error.strerror or str(error))
+            self._not_opened(member.row.entry, error)
         else:
             self._unsettled = member
             if entry.type is _REGULAR:

@@ -15,7 +15,7 @@ import pytest
 
 from capstan.backup.filesystem import FilesystemSource
 from capstan.backup.pipeline import FramePipeline, PackCounters
-from capstan.backup.source import OpenedFile, SourceWarning
+from capstan.backup.source import FirstName, OpenedFile, SourceWarning
 from capstan.core.files import FileEntry, FileFlag, FileType
 from capstan.errors import SourceError
 from capstan.format.layout import CODECS, ArchiveParameters
@@ -331,6 +331,29 @@ def test_zeros_once_written_are_never_taken_for_content(tmp_path: Path) -> None:
     frames = whole[:3] + rest[:2] + last
     good = check_rows(tar_of(frames), rows_of(frames))
     assert good[stored(path)][1] == b"x" * (8 * FRAME)
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "no"), FileNotFoundError(2, "gone")])
+def test_a_hard_link_never_points_at_zeros(tmp_path: Path, error: OSError) -> None:
+    """When the rest of a first name cannot be read any more, and nothing is known of it, the next name carries the
+    content."""
+    first, second = tmp_path / "a", tmp_path / "b"
+    first.write_bytes(b"x" * (8 * FRAME))
+    second.hardlink_to(first)
+    whole = run_pipeline(source_of(tmp_path), SMALL).frames
+
+    class Lost(RefusingSource):
+        def entry(self, path: bytes) -> FileEntry:
+            raise error
+
+    status = first.stat()
+    known = FirstName(status.st_dev, status.st_ino, status.st_ctime_ns, 1, stored(first))
+    rest = run_pipeline(Lost(tmp_path, {first: error}), SMALL, resume=whole[2].resume, links=[known])
+    rows = {row.entry.path: row for row in rest.rows}
+    assert FileFlag.DAMAGED in FileFlag(rows[stored(first)].flags)
+    assert rows[stored(second)].entry.type is FileType.REGULAR
+    good = check_rows(tar_of(whole[:3] + rest.frames), rows_of(whole[:3] + rest.frames))
+    assert good[stored(second)][1] == b"x" * (8 * FRAME)
 
 
 class FailingSource(FilesystemSource):
