@@ -104,10 +104,11 @@ def test_a_newer_home_is_refused_and_left_alone(tmp_path: Path) -> None:
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
-SECOND_STEP = """
+THIS = schema.HEAD
+NEXT_STEP = f"""
 from alembic import op
 import sqlalchemy as sa
-revision, down_revision, branch_labels, depends_on = "0002", "0001", None, None
+revision, down_revision, branch_labels, depends_on = "9000", "{THIS}", None, None
 def upgrade():
     op.add_column("pools", sa.Column("colour", sa.Text(), nullable=True))
 """
@@ -118,20 +119,20 @@ def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The next version of the program: its schema has one more step. Returns the file of that step."""
     scripts = tmp_path / "100% new migrations"
     shutil.copytree(schema._SCRIPTS, scripts, ignore=shutil.ignore_patterns("__pycache__"))
-    step = scripts / "versions" / "m0002_colours.py"
-    step.write_text(SECOND_STEP)
+    step = scripts / "versions" / "m9000_colours.py"
+    step.write_text(NEXT_STEP)
     monkeypatch.setattr(schema, "_SCRIPTS", scripts)
-    monkeypatch.setattr(schema, "HEAD", "0002")
+    monkeypatch.setattr(schema, "HEAD", "9000")
     return step
 
 
 def old_home(folder: Path) -> Path:
-    """A catalog of the first version with one setting in it."""
+    """A catalog of this version with one setting in it."""
     path = folder / "catalog.db"
     with closing(sqlite3.connect(path)) as connection:
         engine = create_engine("sqlite://", creator=lambda: connection)
         with engine.begin() as inside:
-            MigrationContext.configure(inside).stamp(ScriptDirectory(str(schema._SCRIPTS)), "0001")
+            MigrationContext.configure(inside).stamp(ScriptDirectory(str(schema._SCRIPTS)), THIS)
             Row.metadata.create_all(inside)
             inside.exec_driver_sql("INSERT INTO settings VALUES ('colour', 'red')")
         connection.commit()
@@ -144,11 +145,36 @@ def columns_of(path: Path) -> list[str]:
         return [row[1] for row in connection.execute("PRAGMA table_info(pools)")]
 
 
+def test_sets_of_the_first_version(tmp_path: Path) -> None:
+    """They are taken for such that left nothing out."""
+    path = tmp_path / "catalog.db"
+    columns = "id number name type state created_at sources parent_id job_id host pool codec container files bytes"
+    columns += " stored_bytes warning_count cartridges missing"
+    values = ["s", 1, "n", "full", "complete", "2026-01-01 00:00:00", '["/a"]', *[""] * 6, *[0] * 4, "[]", "[]"]
+    with closing(sqlite3.connect(path)) as connection:
+        engine = create_engine("sqlite://", creator=lambda: connection)
+        with engine.begin() as inside:
+            schema.upgrade(inside, "0001")
+            marks = ", ".join("?" * len(values))
+            inside.exec_driver_sql(f"INSERT INTO sets ({columns.replace(' ', ', ')}) VALUES ({marks})", tuple(values))
+        connection.commit()
+
+    async def body() -> None:
+        catalog = SqlCatalog(path)
+        await catalog.open()
+        async with catalog.snapshot() as inside:
+            found = await inside.backups.get("s")
+        await catalog.close()
+        assert (found.sources, found.excludes, found.one_file_system) == (["/a"], [], False)
+
+    asyncio.run(body())
+
+
 def test_an_older_home_is_set_aside_and_migrated(tmp_path: Path, next_version: Path) -> None:
     """Everything is still there afterwards, and so is a whole copy of the home as it was."""
     path = old_home(tmp_path)
     opened(path)
-    aside = tmp_path / "catalog.db.before-0002"
+    aside = tmp_path / "catalog.db.before-9000"
     assert "colour" in columns_of(path)
     assert "colour" not in columns_of(aside)
     for file in (path, aside):
@@ -160,11 +186,11 @@ def test_an_older_home_is_set_aside_and_migrated(tmp_path: Path, next_version: P
 def test_a_step_that_fails_leaves_the_home_as_it_was(tmp_path: Path, next_version: Path) -> None:
     """The steps of a migration are one transaction: there is no half-migrated home."""
     path = old_home(tmp_path)
-    next_version.write_text(SECOND_STEP + '    op.execute("INSERT INTO nowhere VALUES (1)")\n')
+    next_version.write_text(NEXT_STEP + '    op.execute("INSERT INTO nowhere VALUES (1)")\n')
     with pytest.raises(HomeDamaged, match="nowhere"):
         opened(path)
     assert "colour" not in columns_of(path)
-    next_version.write_text(SECOND_STEP)
+    next_version.write_text(NEXT_STEP)
     opened(path)
     assert "colour" in columns_of(path)
 

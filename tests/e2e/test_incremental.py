@@ -59,6 +59,23 @@ def test_other_sources_are_another_tree(home: Home, tree: Path) -> None:
     assert "sources were others" in warning["detail"]
 
 
+def test_other_rules_are_another_tree(home: Home, tree: Path) -> None:
+    """What is left out by new patterns is not deleted: a full set is made, and the next ones build on that. A rebuild
+    finds the patterns on tape."""
+    (tree / "a.tmp").touch()
+    command = ("backup", tree, "--name", "t", "--type", "incremental")
+    home.run(*command)
+    rules = ("--exclude", "*.tmp", "--one-file-system")
+    answer = home.run(*command, *rules)
+    assert (codes(answer), answer.json["type"]) == (["no-parent"], "full")
+    assert home.run(*command, *rules).json["parent_id"] == answer.json["set_id"]
+    for path in home.path.glob("catalog.db*"):
+        path.unlink()
+    home.run("rebuild", "--library", "lib")
+    assert home.run(*command, *rules).json["type"] == "incremental"
+    assert "--one-file-system" in home.run(*command, "--exclude", "*.tmp").err
+
+
 def test_a_parent_that_cannot_be_used(home: Home, tree: Path) -> None:
     """Its index is torn, or its cartridge erased: a full set is made, and the reason said. What builds on a set that
     is gone says so too, and gives what it has stored itself."""

@@ -53,6 +53,11 @@ def _unlike(candidate: BackupSet, request: BackupRequest, host: str) -> str:
         return f"it was made on {candidate.host}"
     if sorted(candidate.sources) != sorted(display_path(path) for path in request.sources):
         return f"its sources were others: {' '.join(candidate.sources)}"
+    if candidate.excludes != request.plain_excludes:
+        # What only one of the two leaves out would look like something that is gone, or new.
+        return f"it was made with other patterns: {' '.join(map(str, candidate.excludes)) or 'none'}"
+    if candidate.one_file_system != request.one_file_system:
+        return f"it was made {'with' if candidate.one_file_system else 'without'} --one-file-system"
     return ""
 
 

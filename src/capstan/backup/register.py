@@ -54,6 +54,8 @@ class SetRegister:
                 state=SetState.WRITING,
                 created_at=self._clock.now(),
                 sources=[display_path(path) for path in request.sources],
+                excludes=request.plain_excludes,
+                one_file_system=request.one_file_system,
                 job_id=context.job_id,
                 host=self._host,
                 pool=request.pool,

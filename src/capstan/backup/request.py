@@ -24,6 +24,11 @@ class BackupRequest:
     one_file_system: bool = False
     parameters: ArchiveParameters = field(default_factory=ArchiveParameters)
 
+    @property
+    def plain_excludes(self) -> list[Any]:
+        """The patterns in a JSON-safe form."""
+        return [plain(pattern.encode("utf-8", "surrogateescape")) for pattern in self.excludes]
+
     def as_parameters(self) -> dict[str, Any]:
         """All of it in a JSON-safe form, for the job's row: whoever resumes the job asks for exactly the same."""
         return {
@@ -32,7 +37,7 @@ class BackupRequest:
             "library": self.library,
             "pool": self.pool,
             "type": self.type.value,
-            "excludes": [plain(pattern.encode("utf-8", "surrogateescape")) for pattern in self.excludes],
+            "excludes": self.plain_excludes,
             "one_file_system": self.one_file_system,
             "archive": asdict(self.parameters),
         }

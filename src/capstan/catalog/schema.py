@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect, text
 
 from capstan.errors import HomeTooNew
 
-HEAD = "0001"  # the newest revision; a test compares it with the migrations
+HEAD = "0002"  # the newest revision; a test compares it with the migrations
 
 _SCRIPTS = Path(__file__).parent.parent / "models" / "migrations"
 
@@ -29,8 +29,9 @@ def check_known(revision: str | None, *, name: str) -> None:
         raise HomeTooNew(path=name, version=revision)
 
 
-def upgrade(connection: Connection) -> None:
-    """Bring the database to the newest revision, within the transaction that `connection` is in. The caller commits."""
+def upgrade(connection: Connection, revision: str = "head") -> None:
+    """Bring the database to a revision, by default the newest, within the transaction that `connection` is in.
+    The caller commits."""
     # Alembic takes a while to import, and only a home that is new or old needs it.
     from alembic import command
     from alembic.config import Config
@@ -39,4 +40,4 @@ def upgrade(connection: Connection) -> None:
     # Alembic's configuration is an INI file at heart: a percent sign in the path would be taken for a reference.
     config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -41,7 +42,8 @@ class BackupSet:
     """One backup set. `number` orders sets of one home; `parent_id` is the set an incremental builds on.
 
     `bytes` counts the files' content, `stored_bytes` the payload on tape. `missing` names the cartridges that a
-    PARTIAL set lacks.
+    PARTIAL set lacks. `excludes` (in the JSON-safe form of `core.plain`) and `one_file_system`: what of the sources was
+    left out.
     """
 
     id: str
@@ -51,6 +53,8 @@ class BackupSet:
     state: SetState
     created_at: datetime
     sources: list[str] = field(default_factory=list)
+    excludes: list[Any] = field(default_factory=list)
+    one_file_system: bool = False
     parent_id: str = ""
     job_id: str = ""
     host: str = ""

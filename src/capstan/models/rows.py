@@ -41,7 +41,14 @@ class Row(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON, list[str]: JSON, int: BigInteger, str: String}
+    type_annotation_map = {
+        datetime: UtcDateTime,
+        dict[str, Any]: JSON,
+        list[str]: JSON,
+        list[Any]: JSON,
+        int: BigInteger,
+        str: String,
+    }
 
 
 class SettingRow(Row):
@@ -127,6 +134,8 @@ class SetRow(Row):
     state: Mapped[str] = mapped_column(String(16))
     created_at: Mapped[datetime]
     sources: Mapped[list[str]]
+    excludes: Mapped[list[Any]]
+    one_file_system: Mapped[bool]
     parent_id: Mapped[str] = mapped_column(String(36))
     job_id: Mapped[str] = mapped_column(String(16))
     host: Mapped[str] = mapped_column(String(255))
