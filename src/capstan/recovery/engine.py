@@ -147,6 +147,12 @@ async def prepare(
     return prepared
 
 
+def stopwatch(clock: Clock) -> Callable[[], float]:
+    """Tells the seconds since it was made."""
+    began = clock.monotonic()
+    return lambda: clock.monotonic() - began
+
+
 @asynccontextmanager
 async def ticking(tick: Callable[[], Any]) -> AsyncIterator[None]:
     """Call `tick` twice a second while the block runs."""
@@ -218,7 +224,7 @@ class RestoreEngine:
     async def _restore(
         self, request: RestoreRequest, context: JobContext, earlier: EarlierRun | None
     ) -> dict[str, Any]:
-        began = self._clock.monotonic()
+        elapsed = stopwatch(self._clock)
         phases = Phases(context)
         await phases.enter(RestorePhase.SEARCH)
         report = new_report(context)
@@ -233,7 +239,7 @@ class RestoreEngine:
             await context.set_created(prepared.backup_set.id)
             await phases.enter(RestorePhase.SELECT, files=prepared.files, bytes=prepared.content_bytes)
             await phases.enter(RestorePhase.CREATE)
-            await self._read(prepared, target, report, phases, context, began)
+            await read_prepared(prepared, target, report, phases, context, manager=self._manager, elapsed=elapsed)
             for path in sorted(prepared.selector.unmatched):
                 report.error("not-found", path, "it is not in this set")
             await asyncio.to_thread(target.finish, whole=report.sound)
@@ -248,7 +254,7 @@ class RestoreEngine:
             "set_id": prepared.backup_set.id,
             "name": prepared.backup_set.name,
             **counts(report),
-            "seconds": round(self._clock.monotonic() - began, 3),
+            "seconds": round(elapsed(), 3),
         }
         if prepared.before is not None:
             result["restored_before"] = prepared.before.count
@@ -275,31 +281,35 @@ class RestoreEngine:
             before=before,
         )
 
-    async def _read(
-        self,
-        prepared: Prepared,
-        target: RecoveryTarget,
-        report: RecoveryReport,
-        phases: Phases,
-        context: JobContext,
-        began: float,
-    ) -> None:
-        readings = prepared.readings(target, report, context=context, on_step=phases.begin)
 
-        async def tick() -> None:
-            await phases.catch_up()
-            seconds = max(self._clock.monotonic() - began, 1e-6)
-            await context.progress(**progress(report, prepared.plan.bytes_to_read, seconds))
+async def read_prepared(
+    prepared: Prepared,
+    target: RecoveryTarget | None,
+    report: RecoveryReport,
+    phases: Phases,
+    context: JobContext,
+    *,
+    manager: TapeManager,
+    elapsed: Callable[[], float],
+    digests: bool = False,
+) -> None:
+    """Read all that was planned, and tell of the progress meanwhile. `target` None: into nothing. `elapsed`: seconds
+    since the job began. Errors as of `read_sets`."""
+    readings = prepared.readings(target, report, context=context, digests=digests, on_step=phases.begin)
 
-        async with ticking(tick):
-            await read_sets(
-                readings,
-                manager=self._manager,
-                libraries=prepared.libraries,
-                report=report,
-                context=context,
-                phases=phases,
-            )
+    async def tick() -> None:
+        await phases.catch_up()
+        await context.progress(**progress(report, prepared.plan.bytes_to_read, max(elapsed(), 1e-6)))
+
+    async with ticking(tick):
+        await read_sets(
+            readings,
+            manager=manager,
+            libraries=prepared.libraries,
+            report=report,
+            context=context,
+            phases=phases,
+        )
 
 
 def progress(report: RecoveryReport, total: int, seconds: float) -> dict[str, Any]:
