@@ -162,6 +162,37 @@ def test_what_is_not_mounted_is_not_deleted(home: Home, mounted: Path, tmp_path:
         assert describe(below(tmp_path / f"out{number}", source)) == before
 
 
+@pytest.mark.requires("root")
+def test_a_further_name_that_was_not_looked_at_keeps_its_file(home: Home, mounted: Path, tmp_path: Path) -> None:
+    """Its first name is replaced, renamed over or removed while something is mounted over its directory: all of it, or
+    that name alone, gets what was there."""
+    source = mounted.parent
+    subprocess.run(["umount", str(mounted)], check=True)
+    for number in range(3):
+        (source / f"first {number}").write_text(f"old {number}")
+        (mounted / f"further {number}").hardlink_to(source / f"first {number}")
+    home.run("backup", source, "--name", "t")
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(mounted)], check=True)
+    (source / "first 0").unlink()
+    (source / "first 0").write_text("another file")
+    (source / "other").write_text("a third file")
+    (source / "other").rename(source / "first 1")
+    (source / "first 2").unlink()
+    home.run("backup", source, "--name", "t", "--type", "incremental")
+    for number in range(3):
+        name = f"further {number}"
+        home.run("restore", "latest:t", mounted / name, "--to", tmp_path / name)
+        assert (below(tmp_path / name, mounted) / name).read_text() == f"old {number}"
+    home.run("restore", "latest:t", "--to", tmp_path / "out")
+    assert [path.read_text() for path in sorted(below(tmp_path / "out", mounted).iterdir())] == [
+        "old 0",
+        "old 1",
+        "old 2",
+    ]
+    assert (below(tmp_path / "out", source) / "first 0").read_text() == "another file"
+    assert (below(tmp_path / "out", source) / "first 1").read_text() == "a third file"
+
+
 def test_an_empty_source_is_not_deleted(home: Home, tree: Path, tmp_path: Path) -> None:
     """Somebody emptied it, or something that should be there is not: all of it stays until a full set is made."""
     home.run("backup", tree, "--name", "t")

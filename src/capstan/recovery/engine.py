@@ -22,7 +22,7 @@ from capstan.errors import CapstanError, CartridgeMissing, DamageFound, NotFound
 from capstan.fileindex.store import FileIndexStore
 from capstan.jobs.context import JobContext
 from capstan.media.manager import TapeManager
-from capstan.recovery.assemble import Outcomes
+from capstan.recovery.assemble import Outcome, Outcomes
 from capstan.recovery.earlier import EarlierRun, boot_id
 from capstan.recovery.phases import Phases
 from capstan.recovery.plan import ChainPlan, RestorePlan
@@ -85,7 +85,8 @@ class Prepared:
 
     def readings(self, target: RecoveryTarget | None, report: RecoveryReport, **more: Any) -> list[SetReading]:
         """A reading for each set of the chain."""
-        outcomes: Outcomes = dict.fromkeys(self.before.linkable if self.before else (), Placement.WRITTEN)
+        linkable = self.before.linkable if self.before else {}
+        outcomes: Outcomes = {path: Outcome(Placement.WRITTEN, file) for path, file in linkable.items()}
         return [
             SetReading(
                 piece.table,
