@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -9,6 +11,12 @@ from pathlib import Path
 
 import pytest
 from harness import SMALL, Answer, Home, below, describe, make_tree
+
+from capstan.backup.request import BackupRequest
+from capstan.bootstrap import open_home
+from capstan.core.backup import SetType
+from capstan.core.job import Event, JobKind
+from capstan.errors import JobCancelled
 
 pytestmark = pytest.mark.slow
 
@@ -100,6 +108,56 @@ def test_a_long_chain_asks_for_a_full_set(home: Home, tree: Path) -> None:
     assert codes(home.run("backup", tree, "--name", "t", "--type", "incremental")) == []
     answer = home.run("backup", tree, "--name", "t", "--type", "incremental")
     assert (answer.json["type"], codes(answer)) == ("incremental", ["long-chain"])
+
+
+def test_a_set_that_ended_early_says_where_the_parent_begins(tmp_path: Path) -> None:
+    """An incremental backup is cancelled in the middle: a restore of its set gives what it has committed, and behind
+    that what the parent holds, and says up to which path; so do a plan, the list and the comparison."""
+    home = Home(tmp_path / "home")
+    home.configure(**SMALL, commit_bytes=1 << 20, codec="none")
+    home.library()
+    source = tmp_path / "source"
+    source.mkdir()
+    names = [f"file {number}" for number in range(8)]
+    for name in names:
+        (source / name).write_bytes(b"old" * 200_000)
+    first = home.run("backup", source, "--name", "t").json["set_id"]
+    for name in names:
+        (source / name).write_bytes(b"new" * 200_000)
+    cancel_at_a_commit_point(home, source)
+    [found] = [item for item in home.run("sets").json if item["state"] == "incomplete"]
+    assert found["parent_id"] == first
+    answer = home.run("restore", found["set_id"], "--to", tmp_path / "out")
+    assert answer.json["warning_codes"] == {"incomplete-set": 1}
+    [warning] = [event for event in answer.events if event["event"] == "job.warning"]
+    assert (found["set_id"] in warning["detail"], first in warning["detail"]) == (True, True)
+    last = names.index(Path(warning["path"]).name)
+    assert 0 <= last < len(names) - 1
+    content = [(below(tmp_path / "out", source) / name).read_bytes()[:3] for name in names]
+    assert content == [b"new"] * (last + 1) + [b"old"] * (len(names) - last - 1)
+    assert warning["path"] in home.run("restore", found["set_id"], "--to", tmp_path, "--plan").json["shortfall"]
+    for command in (("set", "files", found["set_id"]), ("set", "diff", first, found["set_id"])):
+        [note] = [event for event in home.run(*command).events if event["event"] == "note"]
+        assert ("incomplete-set" in note["text"], warning["path"] in note["text"]) == (True, True)
+    assert home.run("set", "files", first).events == []
+
+
+def cancel_at_a_commit_point(home: Home, source: Path) -> None:
+    """Run an incremental backup that is cancelled behind its first commit point."""
+
+    async def body() -> None:
+        def hear(event: Event) -> None:
+            if event.kind == "job.committed":
+                capstan.jobs.cancel_all()
+
+        async with open_home(home.path, listener=hear) as capstan:
+            request = BackupRequest(
+                (os.fsencode(source),), "t", "lib", type=SetType.INCREMENTAL, parameters=capstan.parameters()
+            )
+            with pytest.raises(JobCancelled):
+                await capstan.jobs.run(JobKind.BACKUP, lambda job: capstan.backup.run(request, job), name="t")
+
+    asyncio.run(body())
 
 
 def test_a_move_is_shown_and_stored_again(home: Home, tree: Path, tmp_path: Path) -> None:

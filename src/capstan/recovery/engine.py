@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from capstan.catalog.catalog import Catalog
-from capstan.catalog.chains import chain_of, index_chain
+from capstan.catalog.chains import Shortfall, chain_of, find_shortfall, index_chain
 from capstan.clock import Clock
 from capstan.core.backup import BackupSet
 from capstan.core.files import display_path
 from capstan.core.job import RestorePhase
-from capstan.errors import CapstanError, CartridgeMissing, DamageFound, NotFound, VerificationFailed
+from capstan.errors import NotFound
 from capstan.fileindex.store import FileIndexStore
 from capstan.jobs.context import JobContext
 from capstan.media.manager import TapeManager
@@ -27,7 +27,7 @@ from capstan.recovery.earlier import EarlierRun, boot_id
 from capstan.recovery.phases import Phases
 from capstan.recovery.plan import ChainPlan, RestorePlan
 from capstan.recovery.reading import SetReading, read_sets
-from capstan.recovery.report import Problem, RecoveryReport
+from capstan.recovery.report import TOLD, Problem, RecoveryReport, counts, raise_if_unsound
 from capstan.recovery.rows import SetTable, kept_parts
 from capstan.recovery.select import RestoreRequest, Selector, make_selector, resolve_set
 from capstan.recovery.selection import RestoredBefore, Selection, select_chain
@@ -35,7 +35,6 @@ from capstan.recovery.target import Placement, RecoveryTarget, Tell
 
 _BOOT = "boot"  # in a job's parameters: which run of the machine the restore began in
 _TICK = 0.5  # seconds between two looks at the counters
-_TOLD = 1000  # problems that a result has one by one; the counts are exact, and the job's warnings have all
 
 
 class TargetFactory(Protocol):
@@ -59,7 +58,7 @@ class Piece:
 @dataclass(slots=True)
 class Prepared:
     """A request, looked up and planned. `libraries`: where each cartridge was seen last; `present`:
-    barcodes that are there, as far as the catalog knows."""
+    barcodes that are there, as far as the catalog knows; `shortfall`: what the set lacks of its time."""
 
     backup_set: BackupSet
     selector: Selector
@@ -67,6 +66,7 @@ class Prepared:
     plan: ChainPlan
     libraries: dict[str, str]
     present: set[str]
+    shortfall: Shortfall | None = None
     before: RestoredBefore | None = None
 
     @property
@@ -139,7 +139,8 @@ async def prepare(
 
     pieces = await asyncio.to_thread(plan)
     planned = ChainPlan([piece.plan for piece in pieces])
-    prepared = Prepared(backup_set, selector, pieces, planned, libraries, present, before)
+    shortfall = await asyncio.to_thread(find_shortfall, chain, indexes)
+    prepared = Prepared(backup_set, selector, pieces, planned, libraries, present, shortfall, before)
     nothing = not selector.everything and before is None
     if nothing and not prepared.files and not any(piece.plan.frames.count for piece in pieces):
         wanted = " ".join(display_path(path) for path in selector.paths) or " ".join(selector.patterns)
@@ -199,6 +200,7 @@ class RestoreEngine:
             "bytes": prepared.content_bytes,
             **prepared.plan.as_dict(),
             "missing": prepared.plan.missing(prepared.present),
+            **({"shortfall": str(prepared.shortfall)} if prepared.shortfall else {}),
         }
 
     async def run(self, request: RestoreRequest, context: JobContext) -> dict[str, Any]:
@@ -296,6 +298,8 @@ async def read_prepared(
 ) -> None:
     """Read all that was planned, and tell of the progress meanwhile. `target` None: into nothing. `elapsed`: seconds
     since the job began. Errors as of `read_sets`."""
+    if prepared.shortfall is not None:
+        report.fall_short(prepared.shortfall)
     readings = prepared.readings(target, report, context=context, digests=digests, on_step=phases.begin)
 
     async def tick() -> None:
@@ -328,49 +332,17 @@ def progress(report: RecoveryReport, total: int, seconds: float) -> dict[str, An
     }
 
 
-def counts(report: RecoveryReport) -> dict[str, Any]:
-    """The part of a result that says what was done and what is wrong."""
-    return {
-        "files": report.files,
-        "bytes": report.content_bytes,
-        "verified_files": report.verified_files,
-        "skipped": report.skipped,
-        "bytes_read_from_tape": report.bytes_read,
-        "locates": report.locates,
-        "errors": report.error_count,
-        "warnings": report.warning_count,
-        "warning_codes": dict(report.warning_codes),
-        "missing_cartridges": list(report.missing),
-        "problems": [problem.as_dict() for problem in report.problems[:_TOLD]],
-        "damage": [trouble.as_dict() for trouble in report.damage[:_TOLD]],
-    }
-
-
 def new_report(context: JobContext) -> RecoveryReport:
     """A report whose problems and warnings are the job's."""
 
     def hear(problem: Problem) -> None:
         place = f"{problem.trouble.barcode}, block {problem.trouble.block}: " if problem.trouble else ""
-        context.warn(problem.code, path=problem.path, detail=place + problem.what)
+        context.warn(problem.code, path=problem.path or None, detail=place + problem.what)
 
     return RecoveryReport(hear)
 
 
 async def tell_damage(report: RecoveryReport, context: JobContext) -> None:
     """Make warnings of the damaged places."""
-    for trouble in report.damage[:_TOLD]:
+    for trouble in report.damage[:TOLD]:
         await context.warning("damage", detail=f"{trouble.barcode}, block {trouble.block}: {trouble.what}")
-
-
-def raise_if_unsound(report: RecoveryReport, result: dict[str, Any]) -> None:
-    """Raise what a result that is not whole ends with; `result` goes along."""
-    if report.sound:
-        return
-    error: CapstanError
-    if report.missing and not report.damage and all(problem.code in ("missing", "lost") for problem in report.problems):
-        error = CartridgeMissing(barcodes=", ".join(report.missing), files=report.error_count)
-    else:
-        kind = VerificationFailed if report.error_count else DamageFound
-        error = kind(count=report.error_count or len(report.damage), first=report.first())
-    error.result = result
-    raise error

@@ -23,21 +23,11 @@ from capstan.errors import NotCapstanTape, WrongCartridge
 from capstan.fileindex.store import FileIndexStore
 from capstan.jobs.context import JobContext
 from capstan.media.manager import MountedCartridge, Purpose, TapeManager, check_erasable
-from capstan.recovery.engine import (
-    counts,
-    new_report,
-    prepare,
-    progress,
-    raise_if_unsound,
-    read_prepared,
-    stopwatch,
-    tell_damage,
-    ticking,
-)
+from capstan.recovery.engine import new_report, prepare, progress, read_prepared, stopwatch, tell_damage, ticking
 from capstan.recovery.inspection import Inspection, check_headers, inspect_cartridge
 from capstan.recovery.phases import Phases
 from capstan.recovery.reading import SetReading
-from capstan.recovery.report import RecoveryReport, Trouble
+from capstan.recovery.report import RecoveryReport, Trouble, counts, raise_if_unsound
 from capstan.recovery.rows import Part, SetTable, kept_parts
 from capstan.recovery.select import make_selector
 from capstan.recovery.selection import Selection

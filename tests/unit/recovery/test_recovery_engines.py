@@ -26,6 +26,7 @@ from capstan.errors import (
     JobCancelled,
     NotCapstanTape,
     NotFound,
+    SetPartial,
     VerificationFailed,
 )
 from capstan.recovery.select import RestoreRequest
@@ -323,6 +324,45 @@ async def test_a_rebuild_without_a_cartridge_leaves_partial_sets(home: WrittenHo
     assert error.result is not None and error.result["errors"] > 0
     assert len(home.target.files) >= 15
     assert all(home.content(set_id)[path] == data for path, data in home.target.files.items())
+
+
+@with_home
+async def test_a_partial_set_never_ends_as_sound(home: WrittenHome) -> None:
+    """Nobody knows what the part that is gone said, so even where all that is known comes back, or verifies, the end is
+    an error that names the cartridge."""
+    members = tree(30)
+    set_id = await home.write("docs", members, ["A1L9", "B2L9", "C3L9"])
+    await home.label("B2L9")
+    await home.close()
+    await home.open()
+    await home.rebuild()
+    path, content, _ = members[-1][0].path, *members[-1][1:]
+    for work in (home.restore(set_id, path), home.restore(set_id)):
+        error = await raised(work)
+        assert isinstance(error, SetPartial) and error.exit_code == 6 and "B2L9" in str(error)
+        assert error.result is not None and error.result["warning_codes"]["partial-set"] == 1
+        assert home.target.files[path] == content
+    async with home.catalog.transaction() as catalog:
+        found = await catalog.backups.get(set_id)
+        await catalog.backups.save(replace(found, missing=[]))
+    error = await raised(home.verifier().run_set(set_id, home.context()))
+    assert isinstance(error, SetPartial) and "commit points" in str(error)
+
+
+@with_home
+async def test_a_set_that_ended_early_says_how_far_it_reaches(home: WrittenHome) -> None:
+    """A restore of it, or a part of it, and a verification end well, with a warning of the last path it has whole."""
+    members = tree(30)
+    set_id = await home.write("docs", members, ["A1L9"], finish=False)
+    last = "/" + members[-1][0].path.decode()
+    for work in (home.restore(set_id), home.restore(set_id, members[0][0].path)):
+        assert (await work)["warning_codes"] == {"incomplete-set": 1}
+        await home.running.conclude({})
+        told = [data for kind, data in home.events.told if kind == "job.warning"]
+        assert [(data["code"], data["path"]) for data in told] == [("incomplete-set", last)]
+    assert (await home.verifier().run_set(set_id, home.context()))["warning_codes"] == {"incomplete-set": 1}
+    plan = await home.restorer().plan(RestoreRequest(set_id, home.folder))
+    assert last in plan["shortfall"]
 
 
 @with_home
