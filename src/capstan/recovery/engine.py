@@ -18,7 +18,7 @@ from capstan.clock import Clock
 from capstan.core.backup import BackupSet
 from capstan.core.files import display_path
 from capstan.core.job import RestorePhase
-from capstan.errors import NotFound
+from capstan.errors import NotFound, TargetError
 from capstan.fileindex.store import FileIndexStore
 from capstan.jobs.context import JobContext
 from capstan.media.manager import TapeManager
@@ -33,7 +33,7 @@ from capstan.recovery.select import RestoreRequest, Selector, make_selector, res
 from capstan.recovery.selection import RestoredBefore, Selection, select_chain
 from capstan.recovery.target import Placement, RecoveryTarget, Tell
 
-_BOOT = "boot"  # in a job's parameters: which run of the machine the restore began in
+_BOOT = "boot"  # in a job's parameters: which run of the machine the restore began in; "": what it wrote may be lost
 _TICK = 0.5  # seconds between two looks at the counters
 
 
@@ -245,7 +245,11 @@ class RestoreEngine:
             await read_prepared(prepared, target, report, phases, context, manager=self._manager, elapsed=elapsed)
             for path in sorted(prepared.selector.unmatched):
                 report.error("not-found", path, "it is not in this set")
-            await asyncio.to_thread(target.finish, whole=report.sound)
+            try:
+                await asyncio.to_thread(target.finish, whole=report.sound)
+            except TargetError:
+                context.job.parameters[_BOOT] = ""  # whoever goes on must not trust what is there, as after a restart
+                raise
         finally:
             await asyncio.to_thread(target.close)
         if any(problem.code == "lost" for problem in report.problems):

@@ -177,8 +177,12 @@ class FilesystemTarget:
             except (OSError, TargetError) as error:
                 self._tell("directory", entry.path, str(error))
         self._directories.clear()
-        if hasattr(os, "sync"):
-            os.sync()
+        try:
+            self._places.file_systems.sync()
+        except OSError as error:
+            reason = f"what was written did not reach the disk: {error.strerror}"
+            hint = "see to the disk, or restore elsewhere; `capstan job resume` writes all of it again"
+            raise TargetError(path=os.fsdecode(self._places.root), reason=reason, hint=hint) from error
         if whole:
             self._journal.remove()
 

@@ -27,8 +27,10 @@ from capstan.errors import (
     NotCapstanTape,
     NotFound,
     SetPartial,
+    TargetError,
     VerificationFailed,
 )
+from capstan.recovery.earlier import EarlierRun
 from capstan.recovery.select import RestoreRequest
 from capstan.recovery.target import Placement
 from capstan.tape.drive import BlockRead
@@ -324,6 +326,36 @@ async def test_a_rebuild_without_a_cartridge_leaves_partial_sets(home: WrittenHo
     assert error.result is not None and error.result["errors"] > 0
     assert len(home.target.files) >= 15
     assert all(home.content(set_id)[path] == data for path, data in home.target.files.items())
+
+
+@with_home
+async def test_what_may_not_have_reached_the_disk_is_not_trusted(home: WrittenHome) -> None:
+    """When the last sync fails, the restore that goes on takes nothing that is there for whole."""
+    set_id = await home.write("docs", tree(5), ["A1L9"])
+    earlier: list[EarlierRun | None] = []
+
+    class Target(MemoryTarget):
+        def restored(self, entry: FileEntry) -> bool:
+            return False
+
+        def finish(self, *, whole: bool = True) -> None:
+            if earlier == [None]:
+                raise TargetError(path="/out", reason="what was written did not reach the disk")
+
+    def open_target(request: RestoreRequest, tell: object, **more: object) -> Target:
+        found = more["earlier"]
+        assert found is None or isinstance(found, EarlierRun)
+        earlier.append(found)
+        return Target()
+
+    engine = home.restorer()
+    engine._open_target = open_target  # type: ignore[assignment]
+    request = RestoreRequest(set_id, home.folder / "out")
+    context = home.context()
+    context.job.started_at = home.clock.now()
+    assert isinstance(await raised(engine.run(request, context)), TargetError)
+    await engine.resume(request, context)
+    assert [run and run.trusted for run in earlier] == [None, False]
 
 
 @with_home
