@@ -43,7 +43,7 @@ class Places:
         parts = path.split(b"/")
         if not all(parts) or b".." in parts or b"." in parts or b"\0" in path:
             raise TargetError(path=display_path(path), reason="the path is not one that Capstan writes; refused")
-        return b"/".join(parts[self._strip :])
+        return b"/".join(parts[self._strip :]) if self._strip else path
 
     def find(self, path: bytes) -> tuple[int, bytes]:
         """The open directory of a stripped path, and the name in it. The descriptor is lent, until the next call."""
