@@ -30,6 +30,8 @@ def missing(name: str) -> bool:
     """Whether this machine lacks a program or a right that a test needs."""
     if name == "root":
         return os.name != "posix" or os.geteuid() != 0
+    if name == "loop":  # devices that show a file as a disk
+        return not Path("/dev/loop-control").exists()
     return shutil.which(name) is None
 
 

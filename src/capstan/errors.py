@@ -20,6 +20,7 @@ CapstanError
 ├── ParentMissing              a set that another builds on is not there
 ├── VerificationFailed         data came back, and is not what went out
 │   ├── DamageFound            a tape is damaged, where no file that was asked for lies
+│   ├── SetPartial             parts of a set are gone, and what they held is not known
 └── JobCancelled
 
 An error is a `code` and parameters; the English text is the class's template, and translations are looked
@@ -298,6 +299,14 @@ class DamageFound(VerificationFailed):
     code = "damage-found"
     message = "no file is damaged, but {count} places on tape are, first {first}"
     hint = "copy what is on the cartridge to another one, and do not write to it again"
+
+
+class SetPartial(VerificationFailed):
+    """What is left of a set is good, and is not all of it. Parameters: set, reason."""
+
+    code = "set-partial"
+    message = "set {set} is not whole: {reason}"
+    hint = "import its cartridges, run `capstan rebuild`, then run the command again; what is left of it is good"
 
 
 class JobCancelled(CapstanError):

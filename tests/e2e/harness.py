@@ -100,6 +100,23 @@ def full_disk(folder: Path, size: str) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+@contextmanager
+def lying_disk(folder: Path, backing: Path) -> Iterator[None]:
+    """A file system of 64 MiB in the place of `folder`, on a disk that has less: writing goes well, and fails later,
+    when what was written goes to the disk. Needs root, loop and mkfs.ext4."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with full_disk(backing, "2m"):
+        image = backing / "disk"
+        with image.open("wb") as file:
+            file.truncate(64 << 20)
+        subprocess.run(["mkfs.ext4", "-q", "-O", "^has_journal", str(image)], check=True)
+        subprocess.run(["mount", "-o", "loop", str(image), str(folder)], check=True)
+        try:
+            yield
+        finally:
+            subprocess.run(["umount", str(folder)], check=True)
+
+
 SMALL = {"frame_bytes": 65536, "segment_bytes": 1 << 20, "record_bytes": 65536}
 
 

@@ -87,8 +87,9 @@ def test_missing_cartridges_make_a_set_partial(home: Home, tmp_path: Path) -> No
     for _ in range(2):
         [found] = home.run("sets").json
         assert (found["state"], found["missing"]) == ("partial", [result["cartridges"][1]])
-        answer = home.run("restore", result["set_id"], "--to", tmp_path / "out", code=5)
-        assert result["cartridges"][1] in answer.out
+        answer = home.run("restore", result["set_id"], "--to", tmp_path / "out", code=6)
+        assert answer.json["error"]["code"] == "set-partial"
+        assert result["cartridges"][1] in answer.json["error"]["message"]
         restored = describe(below(tmp_path / "out", tree))
         original = describe(tree)
         assert restored.keys() & {b"zero", b"text.txt"} or len(restored) > 5

@@ -41,7 +41,7 @@ class Tree:
         """One change; some meet nothing to change."""
         often = [self.write, self.write, self.remove, self.make, self.move]
         action = self.chance.choice(
-            [*often, self.mode, self.symlink, self.hardlink, self.quietly, self.exchange, self.attribute]
+            [*often, self.mode, self.symlink, self.hardlink, self.replace, self.quietly, self.exchange, self.attribute]
         )
         with suppress(OSError):  # a name is taken, a directory is not empty, a link goes into itself
             action()
@@ -83,6 +83,13 @@ class Tree:
 
     def hardlink(self) -> None:
         os.link(self.some("file"), self.some("new"))
+
+    def replace(self) -> None:
+        """Another file under the name of one, as editors do it."""
+        path = self.some("file")
+        other = path.with_name("new version")
+        other.write_bytes(self.chance.randbytes(600))
+        other.rename(path)
 
     def quietly(self) -> None:
         """Other content of the same length, with the old modification time."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -9,6 +11,12 @@ from pathlib import Path
 
 import pytest
 from harness import SMALL, Answer, Home, below, describe, make_tree
+
+from capstan.backup.request import BackupRequest
+from capstan.bootstrap import open_home
+from capstan.core.backup import SetType
+from capstan.core.job import Event, JobKind
+from capstan.errors import JobCancelled
 
 pytestmark = pytest.mark.slow
 
@@ -119,6 +127,56 @@ def test_a_long_chain_asks_for_a_full_set(home: Home, tree: Path) -> None:
     assert (answer.json["type"], codes(answer)) == ("incremental", ["long-chain"])
 
 
+def test_a_set_that_ended_early_says_where_the_parent_begins(tmp_path: Path) -> None:
+    """An incremental backup is cancelled in the middle: a restore of its set gives what it has committed, and behind
+    that what the parent holds, and says up to which path; so do a plan, the list and the comparison."""
+    home = Home(tmp_path / "home")
+    home.configure(**SMALL, commit_bytes=1 << 20, codec="none")
+    home.library()
+    source = tmp_path / "source"
+    source.mkdir()
+    names = [f"file {number}" for number in range(8)]
+    for name in names:
+        (source / name).write_bytes(b"old" * 200_000)
+    first = home.run("backup", source, "--name", "t").json["set_id"]
+    for name in names:
+        (source / name).write_bytes(b"new" * 200_000)
+    cancel_at_a_commit_point(home, source)
+    [found] = [item for item in home.run("sets").json if item["state"] == "incomplete"]
+    assert found["parent_id"] == first
+    answer = home.run("restore", found["set_id"], "--to", tmp_path / "out")
+    assert answer.json["warning_codes"] == {"incomplete-set": 1}
+    [warning] = [event for event in answer.events if event["event"] == "job.warning"]
+    assert (found["set_id"] in warning["detail"], first in warning["detail"]) == (True, True)
+    last = names.index(Path(warning["path"]).name)
+    assert 0 <= last < len(names) - 1
+    content = [(below(tmp_path / "out", source) / name).read_bytes()[:3] for name in names]
+    assert content == [b"new"] * (last + 1) + [b"old"] * (len(names) - last - 1)
+    assert warning["path"] in home.run("restore", found["set_id"], "--to", tmp_path, "--plan").json["shortfall"]
+    for command in (("set", "files", found["set_id"]), ("set", "diff", first, found["set_id"])):
+        [note] = [event for event in home.run(*command).events if event["event"] == "note"]
+        assert ("incomplete-set" in note["text"], warning["path"] in note["text"]) == (True, True)
+    assert home.run("set", "files", first).events == []
+
+
+def cancel_at_a_commit_point(home: Home, source: Path) -> None:
+    """Run an incremental backup that is cancelled behind its first commit point."""
+
+    async def body() -> None:
+        def hear(event: Event) -> None:
+            if event.kind == "job.committed":
+                capstan.jobs.cancel_all()
+
+        async with open_home(home.path, listener=hear) as capstan:
+            request = BackupRequest(
+                (os.fsencode(source),), "t", "lib", type=SetType.INCREMENTAL, parameters=capstan.parameters()
+            )
+            with pytest.raises(JobCancelled):
+                await capstan.jobs.run(JobKind.BACKUP, lambda job: capstan.backup.run(request, job), name="t")
+
+    asyncio.run(body())
+
+
 def test_a_move_is_shown_and_stored_again(home: Home, tree: Path, tmp_path: Path) -> None:
     """`set diff` between any two sets, whatever they build on."""
     first = home.run("backup", tree, "--name", "t").json["set_id"]
@@ -177,6 +235,37 @@ def test_what_is_not_mounted_is_not_deleted(home: Home, mounted: Path, tmp_path:
         assert codes(answer) == ["unmounted"]
         home.run("restore", "latest:t", "--to", tmp_path / f"out{number}")
         assert describe(below(tmp_path / f"out{number}", source)) == before
+
+
+@pytest.mark.requires("root")
+def test_a_further_name_that_was_not_looked_at_keeps_its_file(home: Home, mounted: Path, tmp_path: Path) -> None:
+    """Its first name is replaced, renamed over or removed while something is mounted over its directory: all of it, or
+    that name alone, gets what was there."""
+    source = mounted.parent
+    subprocess.run(["umount", str(mounted)], check=True)
+    for number in range(3):
+        (source / f"first {number}").write_text(f"old {number}")
+        (mounted / f"further {number}").hardlink_to(source / f"first {number}")
+    home.run("backup", source, "--name", "t")
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(mounted)], check=True)
+    (source / "first 0").unlink()
+    (source / "first 0").write_text("another file")
+    (source / "other").write_text("a third file")
+    (source / "other").rename(source / "first 1")
+    (source / "first 2").unlink()
+    home.run("backup", source, "--name", "t", "--type", "incremental")
+    for number in range(3):
+        name = f"further {number}"
+        home.run("restore", "latest:t", mounted / name, "--to", tmp_path / name)
+        assert (below(tmp_path / name, mounted) / name).read_text() == f"old {number}"
+    home.run("restore", "latest:t", "--to", tmp_path / "out")
+    assert [path.read_text() for path in sorted(below(tmp_path / "out", mounted).iterdir())] == [
+        "old 0",
+        "old 1",
+        "old 2",
+    ]
+    assert (below(tmp_path / "out", source) / "first 0").read_text() == "another file"
+    assert (below(tmp_path / "out", source) / "first 1").read_text() == "a third file"
 
 
 def test_an_empty_source_is_not_deleted(home: Home, tree: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness import SMALL, Home, below, describe, make_tree
+from harness import SMALL, Home, below, describe, lying_disk, make_tree
 
 from capstan.bootstrap import open_home
 from capstan.core.job import Event, JobKind
@@ -188,3 +188,29 @@ def test_what_somebody_had_there_outlives_a_link_to_it(world: tuple[Home, Path],
     assert kept.stat().st_nlink == 2
     home.run("job", "resume", job)
     assert kept.read_text() == "mine"
+
+
+@pytest.mark.requires("root", "loop", "mkfs.ext4")
+@pytest.mark.parametrize("place", ["the target", "a directory below"])
+def test_what_did_not_reach_the_disk_is_an_error(tmp_path: Path, place: str) -> None:
+    """The disk takes every write and loses some behind it: the restore fails, keeps what it knows of its directories,
+    and what goes on with it writes all of it again."""
+    home = Home(tmp_path / "home")
+    home.configure(**SMALL)
+    home.library()
+    source = tmp_path / "source"
+    (source / "deep").mkdir(parents=True)
+    (source / "deep" / "large").write_bytes(os.urandom(6 << 20))
+    home.run("backup", source, "--name", "t", "--codec", "none")
+    out = tmp_path / "out"
+    failing = out if place == "the target" else below(out, source) / "deep"
+    with lying_disk(failing, tmp_path / "backing"):
+        error = home.run("restore", "latest:t", "--to", out, "--on-conflict", "overwrite", code=1).json["error"]
+        assert (error["code"], "did not reach the disk" in error["message"]) == ("target", True)
+    job = home.run("jobs").json[0]
+    assert (job["state"], "job resume" in job["hint"]) == ("failed", True)
+    assert list(home.path.glob("jobs/*.directories"))
+    answer = home.run("job", "resume", job["job_id"])
+    assert (answer.json["verified_files"], answer.json["restored_before"]) == (1, 0)
+    assert describe(below(out, source)) == describe(source)
+    assert not list(home.path.glob("jobs/*.directories"))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from capstan.catalog.catalog import Repositories
 from capstan.core.backup import BackupSet, SetState, SetType
+from capstan.core.files import display_path
 from capstan.errors import ParentMissing
-from capstan.fileindex.chain import ChainSet
+from capstan.fileindex.chain import ChainSet, last_path
 from capstan.fileindex.store import FileIndexStore
 
 
@@ -34,3 +36,36 @@ async def index_chain(catalog: Repositories, store: FileIndexStore, chain: Seque
         parts = store.parts(item.id, sorted({commit.sequence for commit in commits}))
         found.append(ChainSet(item.id, item.started_ns, tuple(parts)))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Shortfall:
+    """Why what a chain describes is not all of the time of its last set. `code`: `incomplete-set` (it ended early, or
+    is being written) or `partial-set` (parts of it are gone). `path`: up to where it reaches in scan order; "" where
+    that is not known."""
+
+    code: str
+    set_id: str
+    path: bytes
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.what} (up to /{display_path(self.path)})" if self.path else self.what
+
+
+def find_shortfall(chain: Sequence[BackupSet], indexes: Sequence[ChainSet]) -> Shortfall | None:
+    """What the last set of a chain lacks; None when it is whole. HomeDamaged when its index cannot be read."""
+    tip = chain[-1]
+    if tip.state is SetState.COMPLETE:
+        return None
+    if tip.state is SetState.PARTIAL:
+        lack = f"cartridges {', '.join(tip.missing)}" if tip.missing else "some of its commit points"
+        what = f"set {tip.id} lacks {lack}: what they say of new files, newer versions and deletions is not known"
+        return Shortfall("partial-set", tip.id, b"", what)
+    path = last_path(indexes[-1])
+    reach = "behind this path, in the order of the scan," if path else "nothing of it was committed:"
+    rest = "nothing is known"
+    if len(chain) > 1:
+        rest = f"all is as in set {chain[-2].id}, of {chain[-2].created_at:%Y-%m-%d %H:%M} UTC"
+    what = f"set {tip.id} is {tip.state.value}: {reach} {rest}"
+    return Shortfall("incomplete-set", tip.id, path or b"", what)

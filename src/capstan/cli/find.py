@@ -140,18 +140,25 @@ def find(
 
 
 def _chain(current: State, set_id: str, *, stored: bool = False) -> tuple[FileSearch, list[ChainSet]]:
-    """The set's file index, with those of the sets it builds on unless only what it has `stored` is wanted."""
-    from capstan.catalog.chains import chain_of, index_chain
+    """The set's file index, with those of the sets it builds on unless only what it has `stored` is wanted; a note
+    says what the set lacks."""
+    import asyncio
+
+    from capstan.catalog.chains import Shortfall, chain_of, find_shortfall, index_chain
     from capstan.cli.session import with_home
     from capstan.recovery.select import resolve_set
 
-    async def work(capstan: Capstan) -> tuple[FileSearch, list[ChainSet]]:
+    async def work(capstan: Capstan) -> tuple[FileSearch, list[ChainSet], Shortfall | None]:
         async with capstan.catalog.snapshot() as catalog:
             found = await resolve_set(catalog, set_id)
             sets = [found] if stored else await chain_of(catalog, found)
-            return capstan.search, await index_chain(catalog, capstan.store, sets)
+            indexes = await index_chain(catalog, capstan.store, sets)
+        return capstan.search, indexes, await asyncio.to_thread(find_shortfall, sets, indexes)
 
-    return with_home(current, work)
+    search, indexes, shortfall = with_home(current, work)
+    if shortfall is not None:
+        current.output.note(f"{shortfall} [{shortfall.code}]")
+    return search, indexes
 
 
 async def _committed(capstan: Capstan, catalog: Repositories, set_id: str) -> list[Path]:

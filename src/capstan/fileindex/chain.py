@@ -8,10 +8,11 @@ row of a path counts; comparing, restoring and listing all ask here.
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain as concatenated
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 from capstan.core.files import FileFlag, FileType, Row, scan_key
 from capstan.core.ordinals import OrdinalSet
 from capstan.errors import HomeDamaged
-from capstan.fileindex.reading import read_rows
+from capstan.fileindex.reading import read_rows, read_rows_backwards
 from capstan.fileindex.store import IndexPart
 
 Key = tuple[bytes, bytes]
@@ -125,6 +126,24 @@ def _ascending(events: Iterator[_Event], item: ChainSet) -> Iterator[_Event]:
             raise HomeDamaged(path=path, reason="its rows are not in the order of a set")
         last = event.key
         yield event
+
+
+def last_path(item: ChainSet) -> bytes | None:
+    """Up to which path, in scan order, a set says what there is; None when it says nothing. A file that it has begun
+    and not finished lies behind. HomeDamaged when a table cannot be read."""
+    for part in reversed(item.parts):
+        rows = (
+            row.entry.path
+            for row in read_rows_backwards(part.files)
+            if not row.flags & FileFlag.CONTINUES
+            # A directory that could not be listed has its row where its entries would stand.
+            and not (row.flags & FileFlag.UNREADABLE and row.entry.type is FileType.DIRECTORY)
+        )
+        deleted = deque(read_deleted(part.deleted) if part.deleted else (), maxlen=1)
+        paths = [*islice(rows, 1), *deleted]
+        if paths:
+            return max(paths, key=scan_key)
+    return None
 
 
 def read_deleted(path: Path) -> Iterator[bytes]:

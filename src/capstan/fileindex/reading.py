@@ -16,6 +16,7 @@ from capstan.errors import HomeDamaged
 from capstan.fileindex.schema import FILES
 
 _BATCH = 16_384  # rows; each is some kilobytes of Python objects at most
+_TERMS = 100  # of one expression; some thousands overflow Arrow's stack
 _TYPES = {kind.value: kind for kind in FileType}
 _COLUMNS: list[str] = FILES.names
 
@@ -48,8 +49,11 @@ def read_rows(path: Path, where: Any = None) -> Iterator[Row]:
 def at_or_below(paths: Sequence[str]) -> Any:
     """The expression for rows at and below any of these stored paths, in the display form; None for no paths: all.
 
-    Names that are not UTF-8 may let through a path that only looks the same.
+    Names that are not UTF-8 may let through a path that only looks the same. So many paths that asking for each costs
+    more than reading everything let through all.
     """
+    if len(paths) > _TERMS:
+        return None
     where = None
     for path in paths:
         directory, _, name = path.rpartition("/")

@@ -9,23 +9,33 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 from capstan.core.files import FileEntry, FileFlag, FileType, Row, display_path
 from capstan.core.job import RestorePhase
 from capstan.errors import TargetError
 from capstan.format.tar import content_bytes, has_extras, padded, parse_member
+from capstan.recovery.hard_links import FileId, LinkPlan
 from capstan.recovery.report import Problem, RecoveryReport, Trouble
-from capstan.recovery.selection import LinkPlan
 from capstan.recovery.sparse import SparseSink
 from capstan.recovery.stream import FrameData, FrameStream
 from capstan.recovery.target import FileSink, Placement, RecoveryTarget
 
 _STEPS = (RestorePhase.DECOMPRESS, RestorePhase.VERIFY, RestorePhase.WRITE)
 _LOST = "its data is on no cartridge that is known"
+_NO_FIRST = "the file that it is a further name of is not stored here"
+_REPLACED = "the name that it is linked to is that of another file, and its own is not stored"
 _IN_MEMORY = 8 << 20  # a file up to this size that lies in several frames is gathered in memory
 
 
-Outcomes = dict[bytes, Placement | None]  # of the names that others are linked to; None: it failed
+class Outcome(NamedTuple):
+    """What became of a name that others are linked to (None: it failed), and of which file it is a name."""
+
+    placement: Placement | None
+    file: FileId
+
+
+Outcomes = dict[bytes, Outcome]
 
 
 class MemberAssembler:
@@ -112,13 +122,20 @@ class MemberAssembler:
             self._report.error(member.problem.code, path, member.problem.what, member.problem.trouble)
         else:
             self._report.error("lost", path, _LOST)
-        self._remember(path, None)
+        self._remember(row.entry, None)
 
     def _end(self, member: _Member) -> None:
         row, entry, report = member.row, member.row.entry, self._report
         report.current = entry.path
-        if entry.type is FileType.HARDLINK and entry.path == self._first_of(entry):
-            return  # its data came at the place of the first name, and was reported there
+        if entry.type is FileType.HARDLINK:
+            first = self._first_of(entry)
+            outcome = self._outcomes.get(first)
+            if first == entry.path and outcome is not None:
+                return  # its data came at the place of the first name, and was reported there
+            missing = outcome is None and self._target is not None
+            if missing or (outcome is not None and not outcome.file.is_same(FileId.of(entry))):
+                what = f"{_NO_FIRST if missing else _REPLACED}: {display_path(entry.target)}"
+                member.problem = member.problem or Problem("lost", entry.path, what)
         placement: Placement | None = None
         if member.problem is None and entry.type is FileType.REGULAR:
             self._step(RestorePhase.VERIFY)
@@ -139,7 +156,7 @@ class MemberAssembler:
                 report.unchecked += 1
             else:
                 report.error(member.problem.code, entry.path, member.problem.what, member.problem.trouble)
-        self._remember(entry.path, placement)
+        self._remember(entry, placement)
 
     def _count(self, row: Row, placement: Placement) -> None:
         report = self._report
@@ -175,23 +192,24 @@ class MemberAssembler:
 
     def _link(self, target: RecoveryTarget, entry: FileEntry) -> Placement:
         first = self._first_of(entry)
-        if self._outcomes.get(first) is None:
+        outcome = self._outcomes[first]
+        if outcome.placement is None:
             reason = f"the file it is a further name of was not restored: {display_path(first)}"
             raise TargetError(path=display_path(entry.path), reason=reason)
         placement = target.hardlink(replace(entry, target=first), first)
-        if placement is Placement.WRITTEN and self._outcomes[first] is Placement.SKIPPED:
+        if placement is Placement.WRITTEN and outcome.placement is Placement.SKIPPED:
             what = f"it is linked to a file that was kept, and whose content may differ: {display_path(first)}"
             self._report.warn("linked-to-kept", entry.path, what)
         return placement
 
     def _first_of(self, entry: FileEntry) -> bytes:
         """Under which stored path the data of a hard link is restored."""
-        names = self._links.borrowed.get(entry.target)
-        return names[0] if names else entry.target
+        loan = self._links.borrowed.get(entry.target)
+        return loan.names[0] if loan else entry.target
 
-    def _remember(self, path: bytes, placement: Placement | None) -> None:
-        if path in self._links.firsts:
-            self._outcomes[path] = placement
+    def _remember(self, entry: FileEntry, placement: Placement | None) -> None:
+        if entry.path in self._links.firsts:
+            self._outcomes[entry.path] = Outcome(placement, FileId.of(entry))
 
     def _step(self, step: RestorePhase) -> None:
         """Tell of `step` once, and of the steps before it first: a directory is written before a digest is checked."""

@@ -11,9 +11,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import BinaryIO
 
 from capstan.core.files import FileEntry, FileType
 from capstan.errors import StorageFailed
@@ -26,6 +28,8 @@ _FORMATS = {
     FileType.BLOCK: stat.S_IFBLK,
 }
 _COARSEST_NS = 2_000_000_000  # the steps in which FAT keeps times; it cuts off the rest
+
+_PIECE = 1 << 20  # of a journal, read at once
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
@@ -102,16 +106,16 @@ class DirectoryJournal:
         it cannot be read."""
         journal = cls(path)
         try:
-            content = path.read_bytes()
+            with path.open("rb") as file:
+                for record in _records(file):
+                    if len(record) < 2 or record[:1] not in _LETTERS:
+                        break  # a file system may fill what did not reach the disk with zeros
+                    journal.known[record[1:]] = Made(record[:1])
+                    journal._size += len(record) + 1
         except FileNotFoundError:
-            return journal
+            pass
         except OSError as error:
             raise StorageFailed(path=path, reason=error.strerror or str(error)) from error
-        for record in content.split(b"\0")[:-1]:
-            if len(record) < 2 or record[:1] not in _LETTERS:
-                break  # a file system may fill what did not reach the disk with zeros
-            journal.known[record[1:]] = Made(record[:1])
-            journal._size += len(record) + 1
         return journal
 
     def note(self, directory: bytes, made: Made) -> None:
@@ -141,3 +145,11 @@ class DirectoryJournal:
         self.close()
         if self.path is not None:
             self.path.unlink(missing_ok=True)
+
+
+def _records(file: BinaryIO) -> Iterator[bytes]:
+    """All that are ended by a NUL."""
+    rest = b""
+    while piece := file.read(_PIECE):
+        *records, rest = (rest + piece).split(b"\0")
+        yield from records

@@ -13,29 +13,28 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from capstan.catalog.catalog import Catalog
-from capstan.catalog.chains import chain_of, index_chain
+from capstan.catalog.chains import Shortfall, chain_of, find_shortfall, index_chain
 from capstan.clock import Clock
 from capstan.core.backup import BackupSet
 from capstan.core.files import display_path
 from capstan.core.job import RestorePhase
-from capstan.errors import CapstanError, CartridgeMissing, DamageFound, NotFound, VerificationFailed
+from capstan.errors import NotFound, TargetError
 from capstan.fileindex.store import FileIndexStore
 from capstan.jobs.context import JobContext
 from capstan.media.manager import TapeManager
-from capstan.recovery.assemble import Outcomes
+from capstan.recovery.assemble import Outcome, Outcomes
 from capstan.recovery.earlier import EarlierRun, boot_id
 from capstan.recovery.phases import Phases
 from capstan.recovery.plan import ChainPlan, RestorePlan
 from capstan.recovery.reading import SetReading, read_sets
-from capstan.recovery.report import Problem, RecoveryReport
+from capstan.recovery.report import TOLD, Problem, RecoveryReport, counts, raise_if_unsound
 from capstan.recovery.rows import SetTable, kept_parts
 from capstan.recovery.select import RestoreRequest, Selector, make_selector, resolve_set
 from capstan.recovery.selection import RestoredBefore, Selection, select_chain
 from capstan.recovery.target import Placement, RecoveryTarget, Tell
 
-_BOOT = "boot"  # in a job's parameters: which run of the machine the restore began in
+_BOOT = "boot"  # in a job's parameters: which run of the machine the restore began in; "": what it wrote may be lost
 _TICK = 0.5  # seconds between two looks at the counters
-_TOLD = 1000  # problems that a result has one by one; the counts are exact, and the job's warnings have all
 
 
 class TargetFactory(Protocol):
@@ -59,7 +58,7 @@ class Piece:
 @dataclass(slots=True)
 class Prepared:
     """A request, looked up and planned. `libraries`: where each cartridge was seen last; `present`:
-    barcodes that are there, as far as the catalog knows."""
+    barcodes that are there, as far as the catalog knows; `shortfall`: what the set lacks of its time."""
 
     backup_set: BackupSet
     selector: Selector
@@ -67,6 +66,7 @@ class Prepared:
     plan: ChainPlan
     libraries: dict[str, str]
     present: set[str]
+    shortfall: Shortfall | None = None
     before: RestoredBefore | None = None
 
     @property
@@ -85,7 +85,8 @@ class Prepared:
 
     def readings(self, target: RecoveryTarget | None, report: RecoveryReport, **more: Any) -> list[SetReading]:
         """A reading for each set of the chain."""
-        outcomes: Outcomes = dict.fromkeys(self.before.linkable if self.before else (), Placement.WRITTEN)
+        linkable = self.before.linkable if self.before else {}
+        outcomes: Outcomes = {path: Outcome(Placement.WRITTEN, file) for path, file in linkable.items()}
         return [
             SetReading(
                 piece.table,
@@ -138,13 +139,20 @@ async def prepare(
 
     pieces = await asyncio.to_thread(plan)
     planned = ChainPlan([piece.plan for piece in pieces])
-    prepared = Prepared(backup_set, selector, pieces, planned, libraries, present, before)
+    shortfall = await asyncio.to_thread(find_shortfall, chain, indexes)
+    prepared = Prepared(backup_set, selector, pieces, planned, libraries, present, shortfall, before)
     nothing = not selector.everything and before is None
     if nothing and not prepared.files and not any(piece.plan.frames.count for piece in pieces):
         wanted = " ".join(display_path(path) for path in selector.paths) or " ".join(selector.patterns)
         hint = f"`capstan set files {backup_set.id[:8]}` lists what there is, `capstan find` looks in all sets"
         raise NotFound(what=f"file in set {backup_set.id}", name=wanted, hint=hint)
     return prepared
+
+
+def stopwatch(clock: Clock) -> Callable[[], float]:
+    """Tells the seconds since it was made."""
+    began = clock.monotonic()
+    return lambda: clock.monotonic() - began
 
 
 @asynccontextmanager
@@ -192,6 +200,7 @@ class RestoreEngine:
             "bytes": prepared.content_bytes,
             **prepared.plan.as_dict(),
             "missing": prepared.plan.missing(prepared.present),
+            **({"shortfall": str(prepared.shortfall)} if prepared.shortfall else {}),
         }
 
     async def run(self, request: RestoreRequest, context: JobContext) -> dict[str, Any]:
@@ -218,7 +227,7 @@ class RestoreEngine:
     async def _restore(
         self, request: RestoreRequest, context: JobContext, earlier: EarlierRun | None
     ) -> dict[str, Any]:
-        began = self._clock.monotonic()
+        elapsed = stopwatch(self._clock)
         phases = Phases(context)
         await phases.enter(RestorePhase.SEARCH)
         report = new_report(context)
@@ -233,10 +242,14 @@ class RestoreEngine:
             await context.set_created(prepared.backup_set.id)
             await phases.enter(RestorePhase.SELECT, files=prepared.files, bytes=prepared.content_bytes)
             await phases.enter(RestorePhase.CREATE)
-            await self._read(prepared, target, report, phases, context, began)
+            await read_prepared(prepared, target, report, phases, context, manager=self._manager, elapsed=elapsed)
             for path in sorted(prepared.selector.unmatched):
                 report.error("not-found", path, "it is not in this set")
-            await asyncio.to_thread(target.finish, whole=report.sound)
+            try:
+                await asyncio.to_thread(target.finish, whole=report.sound)
+            except TargetError:
+                context.job.parameters[_BOOT] = ""  # whoever goes on must not trust what is there, as after a restart
+                raise
         finally:
             await asyncio.to_thread(target.close)
         if any(problem.code == "lost" for problem in report.problems):
@@ -248,7 +261,7 @@ class RestoreEngine:
             "set_id": prepared.backup_set.id,
             "name": prepared.backup_set.name,
             **counts(report),
-            "seconds": round(self._clock.monotonic() - began, 3),
+            "seconds": round(elapsed(), 3),
         }
         if prepared.before is not None:
             result["restored_before"] = prepared.before.count
@@ -275,31 +288,37 @@ class RestoreEngine:
             before=before,
         )
 
-    async def _read(
-        self,
-        prepared: Prepared,
-        target: RecoveryTarget,
-        report: RecoveryReport,
-        phases: Phases,
-        context: JobContext,
-        began: float,
-    ) -> None:
-        readings = prepared.readings(target, report, context=context, on_step=phases.begin)
 
-        async def tick() -> None:
-            await phases.catch_up()
-            seconds = max(self._clock.monotonic() - began, 1e-6)
-            await context.progress(**progress(report, prepared.plan.bytes_to_read, seconds))
+async def read_prepared(
+    prepared: Prepared,
+    target: RecoveryTarget | None,
+    report: RecoveryReport,
+    phases: Phases,
+    context: JobContext,
+    *,
+    manager: TapeManager,
+    elapsed: Callable[[], float],
+    digests: bool = False,
+) -> None:
+    """Read all that was planned, and tell of the progress meanwhile. `target` None: into nothing. `elapsed`: seconds
+    since the job began. Errors as of `read_sets`."""
+    if prepared.shortfall is not None:
+        report.fall_short(prepared.shortfall)
+    readings = prepared.readings(target, report, context=context, digests=digests, on_step=phases.begin)
 
-        async with ticking(tick):
-            await read_sets(
-                readings,
-                manager=self._manager,
-                libraries=prepared.libraries,
-                report=report,
-                context=context,
-                phases=phases,
-            )
+    async def tick() -> None:
+        await phases.catch_up()
+        await context.progress(**progress(report, prepared.plan.bytes_to_read, max(elapsed(), 1e-6)))
+
+    async with ticking(tick):
+        await read_sets(
+            readings,
+            manager=manager,
+            libraries=prepared.libraries,
+            report=report,
+            context=context,
+            phases=phases,
+        )
 
 
 def progress(report: RecoveryReport, total: int, seconds: float) -> dict[str, Any]:
@@ -317,49 +336,17 @@ def progress(report: RecoveryReport, total: int, seconds: float) -> dict[str, An
     }
 
 
-def counts(report: RecoveryReport) -> dict[str, Any]:
-    """The part of a result that says what was done and what is wrong."""
-    return {
-        "files": report.files,
-        "bytes": report.content_bytes,
-        "verified_files": report.verified_files,
-        "skipped": report.skipped,
-        "bytes_read_from_tape": report.bytes_read,
-        "locates": report.locates,
-        "errors": report.error_count,
-        "warnings": report.warning_count,
-        "warning_codes": dict(report.warning_codes),
-        "missing_cartridges": list(report.missing),
-        "problems": [problem.as_dict() for problem in report.problems[:_TOLD]],
-        "damage": [trouble.as_dict() for trouble in report.damage[:_TOLD]],
-    }
-
-
 def new_report(context: JobContext) -> RecoveryReport:
     """A report whose problems and warnings are the job's."""
 
     def hear(problem: Problem) -> None:
         place = f"{problem.trouble.barcode}, block {problem.trouble.block}: " if problem.trouble else ""
-        context.warn(problem.code, path=problem.path, detail=place + problem.what)
+        context.warn(problem.code, path=problem.path or None, detail=place + problem.what)
 
     return RecoveryReport(hear)
 
 
 async def tell_damage(report: RecoveryReport, context: JobContext) -> None:
     """Make warnings of the damaged places."""
-    for trouble in report.damage[:_TOLD]:
+    for trouble in report.damage[:TOLD]:
         await context.warning("damage", detail=f"{trouble.barcode}, block {trouble.block}: {trouble.what}")
-
-
-def raise_if_unsound(report: RecoveryReport, result: dict[str, Any]) -> None:
-    """Raise what a result that is not whole ends with; `result` goes along."""
-    if report.sound:
-        return
-    error: CapstanError
-    if report.missing and not report.damage and all(problem.code in ("missing", "lost") for problem in report.problems):
-        error = CartridgeMissing(barcodes=", ".join(report.missing), files=report.error_count)
-    else:
-        kind = VerificationFailed if report.error_count else DamageFound
-        error = kind(count=report.error_count or len(report.damage), first=report.first())
-    error.result = result
-    raise error

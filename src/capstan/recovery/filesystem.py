@@ -10,11 +10,11 @@ import os
 import re
 import stat
 from collections.abc import Callable
-from dataclasses import replace
 
 from capstan.core.backup import Conflicts
 from capstan.core.files import FileEntry, FileType, display_path
 from capstan.errors import TargetError
+from capstan.recovery.directories import DeferredDirectories
 from capstan.recovery.earlier import DirectoryJournal, EarlierRun, Made
 from capstan.recovery.metadata import (
     apply_mode_and_times,
@@ -50,7 +50,7 @@ class FilesystemTarget:
         self._earlier = earlier
         self._conflicts = conflicts
         self._tell = tell
-        self._directories: dict[bytes, FileEntry] = {}  # stripped path: metadata to apply at the end
+        self._directories = DeferredDirectories()
         self._renamed: dict[bytes, bytes] = {}  # stripped path: the path it got instead
         self._count = 0
         self._swept: bytes | None = None  # the directory that was looked through last
@@ -90,7 +90,7 @@ class FilesystemTarget:
             elif not self._prefers(found, entry) and path not in self._directories:
                 self._journal.note(path, Made.KEPT)
                 return Placement.SKIPPED
-            self._directories[path] = replace(entry, xattrs=())
+            self._directories.add(path, entry)
             at, _ = self._places.find(path + b"/.")
             apply_owner_and_attributes(at, entry, self._tell)
             self._journal.note(path, Made.DESCRIBED)
@@ -169,16 +169,18 @@ class FilesystemTarget:
 
     def finish(self, *, whole: bool = True) -> None:
         """Directories get their metadata, each behind those in it: what is made in a directory changes its time."""
-        for path in sorted(self._directories, reverse=True):
-            entry = self._directories[path]
+        for path, entry in self._directories.take():
             try:
                 at, _ = self._places.find(path + b"/.")
                 apply_mode_and_times(at, entry, self._tell)
             except (OSError, TargetError) as error:
                 self._tell("directory", entry.path, str(error))
-        self._directories.clear()
-        if hasattr(os, "sync"):
-            os.sync()
+        try:
+            self._places.file_systems.sync()
+        except OSError as error:
+            reason = f"what was written did not reach the disk: {error.strerror}"
+            hint = "see to the disk, or restore elsewhere; `capstan job resume` writes all of it again"
+            raise TargetError(path=os.fsdecode(self._places.root), reason=reason, hint=hint) from error
         if whole:
             self._journal.remove()
 
@@ -261,7 +263,7 @@ class FilesystemTarget:
         if not earlier.trusted or made is None or self._places.look(path) is None:
             return False  # or somebody has removed it meanwhile
         if made is Made.DESCRIBED:
-            self._directories[path] = entry
+            self._directories.add(path, entry)
         return made is not Made.ON_THE_WAY
 
     def _is_restored(self, path: bytes, entry: FileEntry, earlier: EarlierRun) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from capstan.core.files import display_path
 from capstan.errors import TargetError
+from capstan.recovery.write_back import FileSystems
 
 _KEPT = 64  # directories kept open: a restore goes from one to the next
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -18,7 +19,8 @@ class Places:
     """Turns stored paths into (directory descriptor, name). `strip` leading components are dropped.
 
     Directories that are missing on the way are made, with the mode that the process gives to new directories; `made`
-    has their stripped paths, until whoever describes them takes them out; `on_made` hears of each.
+    has their stripped paths, until whoever describes them takes them out; `on_made` hears of each. `file_systems` has
+    that of the root, and each that a directory on the way lies in.
     """
 
     def __init__(self, root: bytes, *, strip: int = 0, on_made: Callable[[bytes], None] = lambda path: None) -> None:
@@ -31,6 +33,8 @@ class Places:
             self._root = os.open(root, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
         except OSError as error:
             raise TargetError(path=os.fsdecode(root), reason=error.strerror or str(error)) from None
+        self.file_systems = FileSystems()
+        self.file_systems.add(self._root)
         self.made: set[bytes] = set()
         self._open: OrderedDict[bytes, int] = OrderedDict()
 
@@ -39,7 +43,7 @@ class Places:
         parts = path.split(b"/")
         if not all(parts) or b".." in parts or b"." in parts or b"\0" in path:
             raise TargetError(path=display_path(path), reason="the path is not one that Capstan writes; refused")
-        return b"/".join(parts[self._strip :])
+        return b"/".join(parts[self._strip :]) if self._strip else path
 
     def find(self, path: bytes) -> tuple[int, bytes]:
         """The open directory of a stripped path, and the name in it. The descriptor is lent, until the next call."""
@@ -56,6 +60,7 @@ class Places:
 
     def close(self) -> None:
         """Close all descriptors. Twice is harmless."""
+        self.file_systems.close()
         while self._open:
             os.close(self._open.popitem()[1])
         if self._root >= 0:
@@ -91,6 +96,7 @@ class Places:
                 self.made.add(known)
                 self._on_made(known)
             self._open[known] = descriptor
+            self.file_systems.add(descriptor)
             if len(self._open) > _KEPT:
                 os.close(self._open.popitem(last=False)[1])
         return descriptor

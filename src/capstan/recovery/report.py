@@ -6,9 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from capstan.catalog.chains import Shortfall
 from capstan.core.files import display_path
+from capstan.errors import CapstanError, CartridgeMissing, DamageFound, SetPartial, VerificationFailed
 
 _KEPT = 10_000  # problems that are kept one by one; all are counted
+
+TOLD = 1000  # problems that a result has one by one; the counts are exact, and the job's warnings have all
 
 _RECENT = 64  # of the damaged places; a drive that reads again meets these
 
@@ -48,6 +52,7 @@ class RecoveryReport:
     `entries` counts what was handled, `files` all of them but directories, `content_bytes` what was written of them,
     `verified_files` those whose digest agreed.
     `warnings` are the first of them, `warning_codes` counts all by code.
+    `partial`: parts of the set are gone, so that nobody knows what else should be there.
     `damage`: places on tape, whether or not a selected file lies there. `hear` is told of every problem and warning, by
     the thread that met it; only the first are kept here.
     """
@@ -69,6 +74,7 @@ class RecoveryReport:
     warning_codes: dict[str, int] = field(default_factory=dict)
     damage: list[Trouble] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    partial: Shortfall | None = None
 
     def error(self, code: str, path: bytes, what: str, trouble: Trouble | None = None) -> None:
         """An entry that was asked for and is not there as it was stored."""
@@ -86,6 +92,12 @@ class RecoveryReport:
         if len(self.damage) < _KEPT and trouble not in self.damage[-_RECENT:]:
             self.damage.append(trouble)
 
+    def fall_short(self, shortfall: Shortfall) -> None:
+        """The set is not all of its time: a warning, and where parts of it are gone, never sound."""
+        self.warn(shortfall.code, shortfall.path, shortfall.what)
+        if shortfall.code == "partial-set":
+            self.partial = shortfall
+
     def _keep(self, kept: list[Problem], problem: Problem) -> None:
         if len(kept) < _KEPT:
             kept.append(problem)
@@ -94,7 +106,7 @@ class RecoveryReport:
     @property
     def sound(self) -> bool:
         """Nothing is damaged or missing."""
-        return not (self.error_count or self.damage or self.missing)
+        return not (self.error_count or self.damage or self.missing or self.partial)
 
     def first(self) -> str:
         """The first thing that is wrong, for a message."""
@@ -105,3 +117,38 @@ class RecoveryReport:
         if self.damage:
             return f"{self.damage[0].barcode}, block {self.damage[0].block}: {self.damage[0].what}"
         return ", ".join(self.missing)
+
+
+def counts(report: RecoveryReport) -> dict[str, Any]:
+    """The part of a result that says what was done and what is wrong."""
+    return {
+        "files": report.files,
+        "bytes": report.content_bytes,
+        "verified_files": report.verified_files,
+        "skipped": report.skipped,
+        "bytes_read_from_tape": report.bytes_read,
+        "locates": report.locates,
+        "errors": report.error_count,
+        "warnings": report.warning_count,
+        "warning_codes": dict(report.warning_codes),
+        "missing_cartridges": list(report.missing),
+        "problems": [problem.as_dict() for problem in report.problems[:TOLD]],
+        "damage": [trouble.as_dict() for trouble in report.damage[:TOLD]],
+    }
+
+
+def raise_if_unsound(report: RecoveryReport, result: dict[str, Any]) -> None:
+    """Raise what a result that is not whole ends with; `result` goes along."""
+    if report.sound:
+        return
+    error: CapstanError
+    absent = not report.damage and all(problem.code in ("missing", "lost") for problem in report.problems)
+    if absent and report.partial is not None:
+        error = SetPartial(set=report.partial.set_id, reason=report.partial.what)
+    elif absent and report.missing:
+        error = CartridgeMissing(barcodes=", ".join(report.missing), files=report.error_count)
+    else:
+        kind = VerificationFailed if report.error_count else DamageFound
+        error = kind(count=report.error_count or len(report.damage), first=report.first())
+    error.result = result
+    raise error

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from capstan.core.backup import Commit, Segment
-from capstan.core.files import FileFlag, FileType, Row, display_path
+from capstan.core.files import FileEntry, FileFlag, FileType, Row, display_path
 from capstan.core.ordinals import OrdinalSet
 from capstan.fileindex.reading import at_or_below, read_rows, scan_columns
 from capstan.fileindex.store import FileIndexStore
@@ -95,13 +95,13 @@ class SetTable:
                 first += candidate.records
         raise KeyError(segment.number)
 
-    def hard_links(self, selector: Selector) -> Iterator[tuple[bytes, bytes]]:
-        """Selected further names as (path, stored path of the first name), in order."""
+    def hard_links(self, selector: Selector) -> Iterator[FileEntry]:
+        """Selected further names, in order."""
         wanted = pc.field("type") == FileType.HARDLINK.value
         where = prefilter(selector)
         for row in self._rows(wanted if where is None else wanted & where):
             if selector.matches(row.entry.path):
-                yield row.entry.path, row.entry.target
+                yield row.entry
 
     def _rows(self, where: Any) -> Iterator[Row]:
         for part in self._parts:

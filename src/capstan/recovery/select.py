@@ -128,7 +128,6 @@ class Selector:
     paths: tuple[bytes, ...] = ()
     patterns: tuple[str, ...] = ()
     unmatched: set[bytes] = field(default_factory=set)
-    _below: tuple[bytes, ...] = ()
     _exact: frozenset[bytes] = frozenset()
     _spec: GitIgnoreSpec | None = None
 
@@ -139,14 +138,23 @@ class Selector:
 
     def matches(self, path: bytes) -> bool:
         """Whether the entry at this stored path is selected."""
-        if self._exact and path not in self._exact and not path.startswith(self._below):
+        if self._exact and not self._is_named(path):
             return False
         return self._spec is None or self._spec.match_file(display_path(path))
 
+    def _is_named(self, path: bytes) -> bool:
+        """Whether it is at or below one of the paths, of which there may be thousands."""
+        while path not in self._exact:
+            path, divided, _ = path.rpartition(b"/")
+            if not divided:
+                return False
+        return True
+
     def note(self, path: bytes) -> None:
         """Remember that `path`, which matches, is in the set."""
-        if self.unmatched:
-            self.unmatched = {p for p in self.unmatched if path != p and not path.startswith(p + b"/")}
+        while path and self.unmatched:
+            self.unmatched.discard(path)
+            path = path.rpartition(b"/")[0]
 
 
 def make_selector(paths: Sequence[bytes] = (), patterns: Sequence[str] = ()) -> Selector:
@@ -160,8 +168,7 @@ def make_selector(paths: Sequence[bytes] = (), patterns: Sequence[str] = ()) -> 
         spec = GitIgnoreSpec.from_lines(patterns) if patterns else None
     except ValueError as error:
         raise InvalidValue(what="pattern", value=" ".join(patterns), reason=str(error)) from None
-    below = tuple(path + b"/" for path in stored)
-    return Selector(stored, tuple(patterns), set(stored), below, frozenset(stored), spec)
+    return Selector(stored, tuple(patterns), set(stored), frozenset(stored), spec)
 
 
 def stored_path(path: bytes) -> bytes:

@@ -11,30 +11,10 @@ from capstan.core.files import FileEntry, FileFlag, FileType, Row
 from capstan.core.ordinals import OrdinalSet
 from capstan.fileindex.chain import ChainSet, state_rows
 from capstan.format.tar import content_bytes
+from capstan.recovery.hard_links import FileId, LinkPlan, Loans, find_holders
 from capstan.recovery.plan import DEFAULT_GAP_BYTES, RestorePlan, plan_restore
 from capstan.recovery.rows import SetTable, prefilter
 from capstan.recovery.select import Selector, make_selector
-
-Names = dict[bytes, list[bytes]]
-
-
-@dataclass(slots=True)
-class LinkPlan:
-    """Hard links of the selection. `firsts`: names that others are linked to; what became of them is remembered.
-
-    `borrowed`: first names whose data is not restored under their own name, with the selected further names: the data
-    comes under the first of these, and the others are linked to it.
-    """
-
-    firsts: set[bytes] = field(default_factory=set)
-    borrowed: Names = field(default_factory=dict)
-
-    def borrow(self, path: bytes, first: bytes, names: list[bytes] | None = None) -> list[bytes]:
-        """Note that `path` is a further name of `first`, which is not restored itself; returns all such names."""
-        names = self.borrowed.setdefault(first, [] if names is None else names)
-        names.append(path)
-        self.firsts.add(names[0])
-        return names
 
 
 class Selection:
@@ -51,7 +31,7 @@ class Selection:
         *,
         chosen: OrdinalSet | None = None,
         links: LinkPlan | None = None,
-        lent: Names | None = None,
+        lent: Loans | None = None,
     ) -> None:
         self._table = table
         self._selector = selector
@@ -60,11 +40,11 @@ class Selection:
         self.files = 0
         self.content_bytes = 0
         if links is None:
-            for path, first in table.hard_links(selector):
-                if selector.matches(first):
-                    self.links.firsts.add(first)
+            for entry in table.hard_links(selector):
+                if selector.matches(entry.target):
+                    self.links.firsts.add(entry.target)
                 else:
-                    self.links.borrow(path, first)
+                    self.links.borrow(entry)
         self._lent = self.links.borrowed if lent is None else lent
 
     def rows(self) -> Iterator[Row]:
@@ -83,8 +63,9 @@ class Selection:
 
     def _borrowed(self) -> Iterator[Row]:
         for row in self._table.rows(make_selector(tuple(self._lent))):
-            if row.entry.path in self._lent:
-                yield row._replace(entry=replace(row.entry, path=self._lent[row.entry.path][0]))
+            loan = self._lent.get(row.entry.path)
+            if loan is not None and loan.file.is_same(FileId.of(row.entry)):
+                yield row._replace(entry=replace(row.entry, path=loan.names[0]))
 
     def _extents(self) -> Iterator[tuple[int, int]]:
         self.files = self.content_bytes = 0
@@ -100,11 +81,11 @@ class Selection:
 @dataclass(slots=True)
 class RestoredBefore:
     """What an earlier run of a restore has done: `check` tells of each entry, `count` how many there are, and
-    `linkable` the names among them that others may be linked to."""
+    `linkable` the names among them that others may be linked to, each with its file."""
 
     check: Callable[[FileEntry], bool]
     count: int = 0
-    linkable: set[bytes] = field(default_factory=set)
+    linkable: dict[bytes, FileId] = field(default_factory=dict)
 
 
 def select_chain(
@@ -117,45 +98,41 @@ def select_chain(
     """
     chosen = [OrdinalSet() for _ in chain]
     links = [LinkPlan() for _ in chain]
-    lent: list[Names] = [{} for _ in chain]
-    placed: dict[bytes, int] = {}  # names of files with several links: which set holds them
-    lost: list[dict[bytes, list[bytes]]] = [{} for _ in chain]  # first names that are not restored, and further ones
+    lent: list[Loans] = [{} for _ in chain]
+    placed: dict[bytes, tuple[int, FileId]] = {}  # names of files with several links: which set holds which file there
+    lost: list[list[FileEntry]] = [[] for _ in chain]  # further names of what is not restored under its first one
     for found in state_rows(chain, prefilter(selector)):
         entry = found.row.entry
         if not selector.matches(entry.path):
             continue
-        linked = entry.type is FileType.HARDLINK and placed.get(entry.target, len(chain)) <= found.place
+        further = entry.type is FileType.HARDLINK
+        first = placed.get(entry.target) if further else None
+        # Under its first name there may be another file by now, or an older one that was stored when this could not be.
+        linked = first is not None and first[0] <= found.place and first[1].is_same(FileId.of(entry))
         # A further name whose first name is not restored carries the data itself: it is never taken for restored.
-        if before is not None and before.check(entry) and (linked or entry.type is not FileType.HARDLINK):
+        restored = before is not None and before.check(entry) and (linked or not further)
+        if not further and entry.links > 1:
+            placed[entry.path] = found.place, FileId.of(entry)
+        if restored and before is not None:
             selector.note(entry.path)
             before.count += 1
-            if entry.links > 1 and entry.type is not FileType.HARDLINK:
-                before.linkable.add(entry.path)
-                placed[entry.path] = found.place
+            if entry.path in placed:
+                before.linkable[entry.path] = placed[entry.path][1]
             continue
         chosen[found.place].add(found.ordinal)
-        if entry.type is FileType.HARDLINK:
-            if linked:
-                links[found.place].firsts.add(entry.target)
-                links[placed[entry.target]].firsts.add(entry.target)
-            else:
-                lost[found.place].setdefault(entry.target, []).append(entry.path)
-        elif entry.links > 1:
-            placed[entry.path] = found.place
-    for place, names in enumerate(lost):
-        for first, holder in _holders(chain[: place + 1], names).items():
-            for path in names[first]:
-                lent[holder][first] = links[place].borrow(path, first, lent[holder].get(first))
-            links[holder].firsts.add(lent[holder][first][0])
+        if linked and first is not None:
+            links[found.place].firsts.add(entry.target)
+            links[first[0]].firsts.add(entry.target)
+        elif further:
+            lost[found.place].append(entry)
+    for place, entries in enumerate(lost):
+        holders = find_holders(chain[: place + 1], {entry.target: FileId.of(entry) for entry in entries})
+        for entry in entries:
+            holder = holders.get(entry.target)
+            if holder is not None:
+                loan = lent[holder][entry.target] = links[place].borrow(entry, lent[holder].get(entry.target))
+                links[holder].firsts.add(loan.names[0])
     return [
         Selection(table, selector, chosen=rows, links=plan, lent=lends)
         for table, rows, plan, lends in zip(tables, chosen, links, lent, strict=True)
     ]
-
-
-def _holders(chain: Sequence[ChainSet], firsts: Names) -> dict[bytes, int]:
-    """Which set of the chain holds the data of each of these first names."""
-    if not firsts:
-        return {}
-    found = state_rows(chain, prefilter(make_selector(tuple(firsts))))
-    return {row.row.entry.path: row.place for row in found if row.row.entry.path in firsts}

@@ -77,7 +77,10 @@ class RecoveryTarget(Protocol):
 
     def finish(self, *, whole: bool = True) -> None:
         """Apply what was deferred, and sync everything. `whole` False: something is missing that a later run may
-        restore, so what is kept for that one stays."""
+        restore, so what is kept for that one stays.
+
+        TargetError when something may not have reached the disk: what is kept for a later run stays, and that one must
+        not trust anything that this one has written."""
         ...
 
     def close(self) -> None:

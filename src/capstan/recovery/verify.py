@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,11 @@ from capstan.errors import NotCapstanTape, WrongCartridge
 from capstan.fileindex.store import FileIndexStore
 from capstan.jobs.context import JobContext
 from capstan.media.manager import MountedCartridge, Purpose, TapeManager, check_erasable
-from capstan.recovery.engine import counts, new_report, prepare, progress, raise_if_unsound, tell_damage, ticking
+from capstan.recovery.engine import new_report, prepare, progress, read_prepared, stopwatch, tell_damage, ticking
 from capstan.recovery.inspection import Inspection, check_headers, inspect_cartridge
 from capstan.recovery.phases import Phases
-from capstan.recovery.reading import SetReading, read_sets
-from capstan.recovery.report import RecoveryReport, Trouble
+from capstan.recovery.reading import SetReading
+from capstan.recovery.report import RecoveryReport, Trouble, counts, raise_if_unsound
 from capstan.recovery.rows import Part, SetTable, kept_parts
 from capstan.recovery.select import make_selector
 from capstan.recovery.selection import Selection
@@ -51,28 +51,15 @@ class VerifyEngine:
 
         Raises VerificationFailed or CartridgeMissing at the end, with the result in `result`.
         """
-        began = self._clock.monotonic()
+        elapsed = stopwatch(self._clock)
         phases = Phases(context)
         await phases.enter(RestorePhase.SEARCH)
         prepared = await prepare(self._catalog, self._store, reference, make_selector(), library, with_parents=False)
         await phases.enter(RestorePhase.SELECT, files=prepared.files, bytes=prepared.content_bytes)
         report = new_report(context)
-        readings = prepared.readings(None, report, context=context, digests=True, on_step=phases.begin)
-
-        async def tick() -> None:
-            await phases.catch_up()
-            seconds = max(self._clock.monotonic() - began, 1e-6)
-            await context.progress(**progress(report, prepared.plan.bytes_to_read, seconds))
-
-        async with ticking(tick):
-            await read_sets(
-                readings,
-                manager=self._manager,
-                libraries=prepared.libraries,
-                report=report,
-                context=context,
-                phases=phases,
-            )
+        await read_prepared(
+            prepared, None, report, phases, context, manager=self._manager, elapsed=elapsed, digests=True
+        )
         await phases.catch_up()
         for barcode in sorted({trouble.barcode for trouble in report.damage}):
             await self._record(barcode, [trouble for trouble in report.damage if trouble.barcode == barcode])
@@ -81,7 +68,7 @@ class VerifyEngine:
             "name": prepared.backup_set.name,
             "cartridges": prepared.plan.barcodes,
         }
-        return await self._finish(report, result, context, began)
+        return await self._finish(report, result, context, elapsed)
 
     async def run_cartridge(self, barcode: str, context: JobContext, *, library: str = "") -> dict[str, Any]:
         """Verify label, headers, INDEXes and their chains, every record, every segment, and every file that lies
@@ -89,7 +76,7 @@ class VerifyEngine:
 
         Raises VerificationFailed at the end, with the result in `result`; NotCapstanTape; WrongCartridge.
         """
-        began = self._clock.monotonic()
+        elapsed = stopwatch(self._clock)
         async with self._catalog.snapshot() as catalog:
             known = await catalog.media.get(barcode)
             check_erasable(known)
@@ -111,7 +98,7 @@ class VerifyEngine:
             await asyncio.to_thread(shutil.rmtree, spool, ignore_errors=True)
         await self._record(barcode, report.damage)
         result = {"barcode": barcode, "sets": sets, "unchecked_files": report.unchecked}
-        return await self._finish(report, result, context, began)
+        return await self._finish(report, result, context, elapsed)
 
     def _sets(self, inspection: Inspection, commits: Sequence[Commit]) -> list[tuple[str, str, list[Part]]]:
         """Set by set in the order of the tape: id, codec, and the parts that lie on this cartridge."""
@@ -152,10 +139,10 @@ class VerifyEngine:
             digests=True,
             partial=True,
         )
-        began = self._clock.monotonic()
+        elapsed = stopwatch(self._clock)
 
         async def tick() -> None:
-            await context.progress(**progress(report, plan.bytes_to_read, max(self._clock.monotonic() - began, 1e-6)))
+            await context.progress(**progress(report, plan.bytes_to_read, max(elapsed(), 1e-6)))
 
         reading.start()
         try:
@@ -180,10 +167,10 @@ class VerifyEngine:
                 await catalog.media.save(replace(cartridge, verified_at=self._clock.now(), verify_result=result))
 
     async def _finish(
-        self, report: RecoveryReport, result: dict[str, Any], context: JobContext, began: float
+        self, report: RecoveryReport, result: dict[str, Any], context: JobContext, elapsed: Callable[[], float]
     ) -> dict[str, Any]:
         await tell_damage(report, context)
-        result = {**result, **counts(report), "seconds": round(self._clock.monotonic() - began, 3)}
+        result = {**result, **counts(report), "seconds": round(elapsed(), 3)}
         raise_if_unsound(report, result)
         return result
 

@@ -11,6 +11,8 @@ import pytest
 from capstan.core.backup import Conflicts
 from capstan.core.files import FileEntry, FileType
 from capstan.errors import StorageFailed
+from capstan.recovery import earlier
+from capstan.recovery.directories import DeferredDirectories
 from capstan.recovery.earlier import DirectoryJournal, EarlierRun, Made
 from capstan.recovery.filesystem import FilesystemTarget
 from capstan.recovery.target import Placement
@@ -274,3 +276,29 @@ class TestJournal:
         (tmp_path / "journal").mkdir()
         with pytest.raises(StorageFailed, match="journal"):
             DirectoryJournal.read(tmp_path / "journal")
+
+
+def test_a_journal_is_the_same_wherever_it_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read in pieces, and a record may lie in several of them."""
+    journal = DirectoryJournal(tmp_path / "journal")
+    for number in range(5):
+        journal.note(b"d/%d" % number, Made.DESCRIBED)
+    journal.close()
+    whole = DirectoryJournal.read(tmp_path / "journal")
+    assert len(whole.known) == 5
+    for piece in range(1, 12):
+        monkeypatch.setattr(earlier, "_PIECE", piece)
+        assert DirectoryJournal.read(tmp_path / "journal") == whole
+
+
+def test_deferred_directories_come_back_children_first() -> None:
+    """With the owner, mode and time that were noted last, and the stored path where the target has another."""
+    deferred = DeferredDirectories()
+    old = FileEntry(b"srv/a", FileType.DIRECTORY, 0o700, 1, 2, 0, 3)
+    new = FileEntry(b"srv/a", FileType.DIRECTORY, 0o7777, 2**32 - 1, 2**32 - 1, 0, -(2**63))
+    inner = FileEntry(b"srv/a/b", FileType.DIRECTORY, 0o755, 0, 0, 0, 2**63 - 1)
+    for path, found in ((b"a", old), (b"srv/a/b", inner), (b"a", new), (b"a/b", inner)):
+        deferred.add(path, found)
+    assert b"a/b" in deferred
+    assert list(deferred.take()) == [(b"srv/a/b", inner), (b"a/b", inner), (b"a", new)]
+    assert list(deferred.take()) == []

@@ -26,8 +26,11 @@ from capstan.errors import (
     JobCancelled,
     NotCapstanTape,
     NotFound,
+    SetPartial,
+    TargetError,
     VerificationFailed,
 )
+from capstan.recovery.earlier import EarlierRun
 from capstan.recovery.select import RestoreRequest
 from capstan.recovery.target import Placement
 from capstan.tape.drive import BlockRead
@@ -323,6 +326,75 @@ async def test_a_rebuild_without_a_cartridge_leaves_partial_sets(home: WrittenHo
     assert error.result is not None and error.result["errors"] > 0
     assert len(home.target.files) >= 15
     assert all(home.content(set_id)[path] == data for path, data in home.target.files.items())
+
+
+@with_home
+async def test_what_may_not_have_reached_the_disk_is_not_trusted(home: WrittenHome) -> None:
+    """When the last sync fails, the restore that goes on takes nothing that is there for whole."""
+    set_id = await home.write("docs", tree(5), ["A1L9"])
+    earlier: list[EarlierRun | None] = []
+
+    class Target(MemoryTarget):
+        def restored(self, entry: FileEntry) -> bool:
+            return False
+
+        def finish(self, *, whole: bool = True) -> None:
+            if earlier == [None]:
+                raise TargetError(path="/out", reason="what was written did not reach the disk")
+
+    def open_target(request: RestoreRequest, tell: object, **more: object) -> Target:
+        found = more["earlier"]
+        assert found is None or isinstance(found, EarlierRun)
+        earlier.append(found)
+        return Target()
+
+    engine = home.restorer()
+    engine._open_target = open_target  # type: ignore[assignment]
+    request = RestoreRequest(set_id, home.folder / "out")
+    context = home.context()
+    context.job.started_at = home.clock.now()
+    assert isinstance(await raised(engine.run(request, context)), TargetError)
+    await engine.resume(request, context)
+    assert [run and run.trusted for run in earlier] == [None, False]
+
+
+@with_home
+async def test_a_partial_set_never_ends_as_sound(home: WrittenHome) -> None:
+    """Nobody knows what the part that is gone said, so even where all that is known comes back, or verifies, the end is
+    an error that names the cartridge."""
+    members = tree(30)
+    set_id = await home.write("docs", members, ["A1L9", "B2L9", "C3L9"])
+    await home.label("B2L9")
+    await home.close()
+    await home.open()
+    await home.rebuild()
+    path, content, _ = members[-1][0].path, *members[-1][1:]
+    for work in (home.restore(set_id, path), home.restore(set_id)):
+        error = await raised(work)
+        assert isinstance(error, SetPartial) and error.exit_code == 6 and "B2L9" in str(error)
+        assert error.result is not None and error.result["warning_codes"]["partial-set"] == 1
+        assert home.target.files[path] == content
+    async with home.catalog.transaction() as catalog:
+        found = await catalog.backups.get(set_id)
+        await catalog.backups.save(replace(found, missing=[]))
+    error = await raised(home.verifier().run_set(set_id, home.context()))
+    assert isinstance(error, SetPartial) and "commit points" in str(error)
+
+
+@with_home
+async def test_a_set_that_ended_early_says_how_far_it_reaches(home: WrittenHome) -> None:
+    """A restore of it, or a part of it, and a verification end well, with a warning of the last path it has whole."""
+    members = tree(30)
+    set_id = await home.write("docs", members, ["A1L9"], finish=False)
+    last = "/" + members[-1][0].path.decode()
+    for work in (home.restore(set_id), home.restore(set_id, members[0][0].path)):
+        assert (await work)["warning_codes"] == {"incomplete-set": 1}
+        await home.running.conclude({})
+        told = [data for kind, data in home.events.told if kind == "job.warning"]
+        assert [(data["code"], data["path"]) for data in told] == [("incomplete-set", last)]
+    assert (await home.verifier().run_set(set_id, home.context()))["warning_codes"] == {"incomplete-set": 1}
+    plan = await home.restorer().plan(RestoreRequest(set_id, home.folder))
+    assert last in plan["shortfall"]
 
 
 @with_home

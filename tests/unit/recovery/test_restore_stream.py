@@ -180,6 +180,20 @@ def test_hard_links_keep_their_data_whatever_is_selected(tmp_path: Path) -> None
     assert report.sound and report.files == 2
 
 
+def test_thousands_of_further_names_whose_first_ones_are_not_selected(tmp_path: Path) -> None:
+    """As many as there are get their data; so does whoever names thousands of paths."""
+    count = 5000
+    members = [member(b"a/%d" % n, b"%d" % n) for n in range(count)]
+    members += [member(b"b/%d" % n, type=FileType.HARDLINK, target=b"a/%d" % n) for n in range(count)]
+    written = WrittenSet(tmp_path, members)
+    target = MemoryTarget()
+    assert written.restore(make_selector([b"b"]), target).sound
+    assert target.files == {b"b/%d" % n: b"%d" % n for n in range(count)}
+    named = MemoryTarget()
+    assert written.restore(make_selector([b"a/%d" % n for n in range(count)]), named).sound
+    assert len(named.files) == count
+
+
 def test_links_to_a_file_that_failed_are_errors_too(tmp_path: Path) -> None:
     """A further name of a file that could not be restored is named as lost, not linked to something else."""
     members = [

@@ -19,7 +19,7 @@ from capstan.format.header import Header, Kind
 from capstan.format.layout import TAR_END
 from capstan.format.records import TapeFileWriter
 from capstan.format.tar import content_bytes, member_headers, padded
-from capstan.recovery.assemble import MemberAssembler
+from capstan.recovery.assemble import MemberAssembler, Outcomes
 from capstan.recovery.report import RecoveryReport
 from capstan.recovery.rows import Part, SetTable
 from capstan.recovery.select import Selector, make_selector
@@ -98,10 +98,10 @@ class WrittenSet:
                     "group": "",
                     "size": entry.size,
                     "mtime_ns": entry.mtime_ns,
-                    "ctime_ns": 0,
-                    "device": 0,
-                    "inode": 0,
-                    "links": 1,
+                    "ctime_ns": entry.ctime_ns,
+                    "device": entry.device,
+                    "inode": entry.inode,
+                    "links": entry.links,
                     "target": entry.target or None,
                     "tar_offset": begin,
                     "tar_bytes": 0 if flags & FileFlag.UNREADABLE else len(tar) - begin,
@@ -163,11 +163,13 @@ class WrittenSet:
         *,
         gap_bytes: int = 1 << 20,
         digests: bool = False,
+        selection: Selection | None = None,
+        outcomes: Outcomes | None = None,
     ) -> RecoveryReport:
         """As the engine does it, with a thread for the drive; a cartridge that is not in `tapes` is missing."""
         report, stream = RecoveryReport(), FrameStream(self.codec)
         table = self.table()
-        selection = Selection(table, selector or make_selector())
+        selection = selection or Selection(table, selector or make_selector())
         plan = selection.plan(gap_bytes=gap_bytes)
         reader = FrameReader(table, plan, stream, report, cancelled=Event(), digests=digests)
 
@@ -183,7 +185,7 @@ class WrittenSet:
         thread = Thread(target=read)
         thread.start()
         try:
-            MemberAssembler(selection.rows(), target, report, links=selection.links).run(stream)
+            MemberAssembler(selection.rows(), target, report, links=selection.links, outcomes=outcomes).run(stream)
         finally:
             stream.close()
             thread.join()
