@@ -7,7 +7,15 @@ from contextlib import suppress
 from dataclasses import replace
 
 from capstan.backup.file_systems import FileSystems, is_elsewhere
-from capstan.backup.source import BackupSource, Deletion, FirstName, OpenedFile, ScanItem, SourceWarning
+from capstan.backup.source import (
+    BackupSource,
+    Deletion,
+    DirectoryAgain,
+    FirstName,
+    OpenedFile,
+    ScanItem,
+    SourceWarning,
+)
 from capstan.core.files import FileEntry, FileType, display_path, scan_key
 from capstan.errors import SourceError
 from capstan.fileindex.chain import ChainSet, Key, StateRow, state_rows
@@ -100,7 +108,26 @@ class _Merge:
             self._old = self._next_old()
 
     def run(self, scan: Iterator[ScanItem]) -> Iterator[ScanItem]:
-        """The items of `scan` that are to be stored, its warnings, and what is gone."""
+        """The items of `scan` that are to be stored, its warnings, what is gone, and directories that come again."""
+        stored_in = self._last[0].replace(b"\0", b"/")  # by an earlier process, perhaps
+        for item in self._changes(scan):
+            if stored_in and item.path.rpartition(b"/")[0] != stored_in:
+                yield from self._again(stored_in)
+                stored_in = b""
+            if isinstance(item, FileEntry):
+                stored_in = item.path.rpartition(b"/")[0]
+            yield item
+        if stored_in:
+            yield from self._again(stored_in)
+
+    def _again(self, directory: bytes) -> Iterator[ScanItem]:
+        """A directory that something was stored in, unless it has changed itself and so is stored."""
+        with suppress(OSError):
+            entry = self._source.entry(directory)
+            if entry.type is FileType.DIRECTORY and entry.ctime_ns < self._started_ns[-1] - _RACE_NS:
+                yield DirectoryAgain(entry)
+
+    def _changes(self, scan: Iterator[ScanItem]) -> Iterator[ScanItem]:
         for item in scan:
             if isinstance(item, SourceWarning) and item.code == "xattr":
                 yield item  # it is about an entry that was met

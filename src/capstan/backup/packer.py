@@ -14,7 +14,7 @@ from itertools import chain, islice
 from capstan.backup.content import ZEROS, FileContent, content_of, fill_zeros, same_file
 from capstan.backup.conveyor import Conveyor, ConveyorStopped
 from capstan.backup.holes import find_map, has_holes
-from capstan.backup.source import BackupSource, Deletion, FirstName, OpenedFile, SourceWarning
+from capstan.backup.source import BackupSource, Deletion, DirectoryAgain, FirstName, OpenedFile, SourceWarning
 from capstan.core.files import FileEntry, FileFlag, FileType, Row, scan_key
 from capstan.format.frames import Frame, OpenMember, ResumePoint
 from capstan.format.layout import TAR_BLOCK, TAR_END
@@ -81,6 +81,8 @@ class Packer:
             elif isinstance(item, Deletion):
                 self._deleted.append(item.path)
                 self._after = item.path
+            elif isinstance(item, DirectoryAgain):
+                self._put_undivided(member_headers(item.entry))
             elif item.type is _REGULAR:
                 counters.current = item.path
                 self._store_regular(item)
@@ -106,10 +108,8 @@ class Packer:
                 return
             entry = replace(entry, target=first)
         headers = member_headers(entry)
-        if len(headers) > self._room:
-            self._make_room(len(headers), len(headers))
-        self._rows.append(Row(entry, self._tar_offset + self._at, len(headers), None))
-        self._put(headers)
+        at = self._put_undivided(headers)
+        self._rows.append(Row(entry, at, len(headers), None))
         self._after = entry.path
         if entry.type is not FileType.DIRECTORY:
             self._totals.files += 1
@@ -184,6 +184,8 @@ class Packer:
             self._not_opened(entry, error)
             return False
         try:
+            if entry.links > 1 and (entry.device, entry.inode) != (opened.entry.device, opened.entry.inode):
+                self._lost_links = {**self._lost_links, entry.path: None}  # another file has come to this name
             entry = opened.entry
             sparse = find_map(opened.descriptor, entry.size)
             content = content_of(opened.descriptor, sparse)
@@ -348,6 +350,14 @@ class Packer:
         self._view[self._at : end] = data
         self._at = end
         self._room -= len(data)
+
+    def _put_undivided(self, headers: bytes) -> int:
+        """Pack a member that is headers only; returns where it begins in the stream."""
+        if len(headers) > self._room:
+            self._make_room(len(headers), len(headers))
+        at = self._tar_offset + self._at
+        self._put(headers)
+        return at
 
     def _make_room(self, header_bytes: int, tar_bytes: int) -> None:
         """Begin a new frame if a member that does not fit must not begin in this one. `header_bytes` stay together."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -17,7 +16,7 @@ from capstan.backup.source import FirstName, Inode
 from capstan.core.backup import BackupSet, Commit
 from capstan.core.files import FileFlag, FileType, scan_key
 from capstan.errors import Refused
-from capstan.fileindex.chain import ChainSet, read_deleted, state_rows
+from capstan.fileindex.chain import ChainSet, last_path, state_rows
 from capstan.fileindex.reading import read_rows, read_rows_backwards
 from capstan.fileindex.store import FileIndexStore, IndexPart
 from capstan.format.frames import OpenMember, ResumePoint, Totals
@@ -69,8 +68,8 @@ def read_committed(
         raise Refused(reason=reason, hint="run `capstan rebuild` if their cartridges are there; else a new backup")
     parts = store.parts(backup_set.id, [commit.sequence for commit in commits])
     last = commits[-1]
-    after = _last_handled(parts)
-    own = ChainSet(backup_set.id, 0, tuple(parts))
+    own = ChainSet(backup_set.id, backup_set.started_ns, tuple(parts))
+    after = last_path(own, unfinished=True)
     state = (*parent, own)
     first_names = {} if after is None else _first_names(state, after)
     return Committed(
@@ -124,31 +123,6 @@ def _chain(commits: Sequence[Commit]) -> SetChain:
             for item in commits
         ),
     )
-
-
-def _last_handled(parts: Sequence[IndexPart]) -> bytes | None:
-    """The last path, in scan order, that the parts speak of; None if they speak of none.
-
-    A directory that could not be listed has its row where its entries would stand, far behind its own name's place.
-    """
-    for part in reversed(parts):
-        ordered = (
-            row.entry.path
-            for row in read_rows_backwards(part.files)
-            if not (row.flags & FileFlag.UNREADABLE and row.entry.type is FileType.DIRECTORY)
-        )
-        paths = [path for path in (next(ordered, None), _last_deleted(part.deleted)) if path is not None]
-        if paths:
-            return max(paths, key=scan_key)
-    return None
-
-
-def _last_deleted(listing: Path | None) -> bytes | None:
-    """The last of the paths in a list of what was deleted, which is in scan order too."""
-    last = None
-    for path in () if listing is None else read_deleted(listing):
-        last = path
-    return last
 
 
 def _open_member(part: IndexPart) -> OpenMember | None:

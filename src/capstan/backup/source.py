@@ -33,7 +33,19 @@ class Deletion:
     path: bytes
 
 
-ScanItem = FileEntry | SourceWarning | Deletion
+@dataclass(frozen=True, slots=True)
+class DirectoryAgain:
+    """A directory that is as the parent set has it, behind something in it that is stored. It gets no row: it is there
+    for stock tar, which would else leave the time of the unpacking on it. Only a source that compares yields it."""
+
+    entry: FileEntry
+
+    @property
+    def path(self) -> bytes:
+        return self.entry.path
+
+
+ScanItem = FileEntry | SourceWarning | Deletion | DirectoryAgain
 
 
 @dataclass(slots=True)

@@ -128,14 +128,14 @@ def _ascending(events: Iterator[_Event], item: ChainSet) -> Iterator[_Event]:
         yield event
 
 
-def last_path(item: ChainSet) -> bytes | None:
+def last_path(item: ChainSet, *, unfinished: bool = False) -> bytes | None:
     """Up to which path, in scan order, a set says what there is; None when it says nothing. A file that it has begun
-    and not finished lies behind. HomeDamaged when a table cannot be read."""
+    and not finished lies behind, unless `unfinished` ones count. HomeDamaged when a table cannot be read."""
     for part in reversed(item.parts):
         rows = (
             row.entry.path
             for row in read_rows_backwards(part.files)
-            if not row.flags & FileFlag.CONTINUES
+            if (unfinished or not row.flags & FileFlag.CONTINUES)
             # A directory that could not be listed has its row where its entries would stand.
             and not (row.flags & FileFlag.UNREADABLE and row.entry.type is FileType.DIRECTORY)
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from capstan.backup.changes import ChangedSource
-from capstan.backup.source import Deletion, OpenedFile, ScanItem, SourceWarning
+from capstan.backup.source import Deletion, DirectoryAgain, OpenedFile, ScanItem, SourceWarning
 from capstan.core.files import FileEntry, FileFlag, FileType, scan_key
 from capstan.errors import SourceError
 from capstan.fileindex.builder import FileIndexBuilder
@@ -94,7 +94,7 @@ def changes(
     """What is yielded: `+path` stored, `-path` deleted, `code:path` warned about."""
     listed = ListedSource(now, there=there, devices=devices)
     source = ChangedSource(listed, [parent(tmp_path, before, flags)], started_ns=NOW, kept=kept)
-    return [told(item) for item in source.scan(after)]
+    return [told(item) for item in source.scan(after) if not isinstance(item, DirectoryAgain)]
 
 
 def told(item: ScanItem) -> str:
@@ -261,9 +261,27 @@ def test_a_scan_that_begins_in_the_middle_is_the_rest(tmp_path: Path) -> None:
     now = [folder("r"), file("r/a", size=6), file("r/n"), file("r/z"), folder("r/q"), file("r/q/1")]
     now = sorted(now, key=lambda entry: scan_key(entry.path))
     source = ChangedSource(ListedSource(now), [parent(tmp_path, TREE)], started_ns=NOW)
-    whole = list(source.scan())
+    whole = [item for item in source.scan() if not isinstance(item, DirectoryAgain)]
     for at, item in enumerate(whole):
-        assert list(source.scan(item.path)) == whole[at + 1 :]
+        rest = [item for item in source.scan(item.path) if not isinstance(item, DirectoryAgain)]
+        assert rest == whole[at + 1 :]
+
+
+def test_a_directory_comes_again_behind_what_is_stored_in_it(tmp_path: Path) -> None:
+    """But not one that is stored itself, for it has changed; behind an earlier scan it may have to come."""
+
+    def directories(now: Sequence[FileEntry], after: bytes | None = None) -> list[bytes]:
+        listed = ListedSource(
+            [item for item in now if after is None or scan_key(item.path) > scan_key(after)], there=now
+        )
+        source = ChangedSource(listed, [parent(tmp_path, TREE)], started_ns=NOW)
+        return [item.path if isinstance(item, DirectoryAgain) else b"+" + item.path for item in source.scan(after)]
+
+    touched = [replace(e, mtime_ns=9 * SECOND) if e.path in (b"r/a", b"r/d/2") else e for e in TREE]
+    assert directories(touched) == [b"+r/a", b"r", b"+r/d/2", b"r/d"]
+    assert directories(touched, b"r/d/2") == [b"r/d"]
+    made = [replace(e, ctime_ns=STARTED) if e.path == b"r/d" else e for e in touched]
+    assert directories(made) == [b"+r/a", b"+r/d", b"r", b"+r/d/2"]
 
 
 def test_a_source_out_of_order_is_refused(tmp_path: Path) -> None:

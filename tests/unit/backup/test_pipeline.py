@@ -262,6 +262,23 @@ def test_a_hard_link_never_points_at_what_was_not_stored(tmp_path: Path) -> None
     assert [row.entry.type for row in run.rows][-2:] == [FileType.REGULAR, FileType.HARDLINK]
 
 
+def test_a_first_name_that_another_file_has_by_now(tmp_path: Path) -> None:
+    """Between the scan and the opening: the next name carries the content that no other has."""
+    (tmp_path / "a").write_bytes(b"content")
+    (tmp_path / "b").hardlink_to(tmp_path / "a")
+
+    class Replaced(FilesystemSource):
+        def descriptor(self, entry: FileEntry) -> int:
+            if entry.path == stored(tmp_path / "a") and (tmp_path / "a").samefile(tmp_path / "b"):
+                (tmp_path / "a").unlink()
+                (tmp_path / "a").write_bytes(b"another")
+            return super().descriptor(entry)
+
+    run = run_pipeline(Replaced([os.fsencode(tmp_path)]), SMALL)
+    good = check_rows(tar_of(run.frames), run.rows)
+    assert [good[stored(tmp_path / name)][1] for name in "ab"] == [b"another", b"content"]
+
+
 def test_attributes_larger_than_a_frame(tmp_path: Path) -> None:
     """Headers are never divided: a member whose attributes do not fit into a frame gets a larger one, and the stream
     goes on behind it."""
