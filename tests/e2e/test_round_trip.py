@@ -110,8 +110,9 @@ def test_a_second_backup_is_appended(home: Home, tree: Path, tmp_path: Path) -> 
     assert first["cartridges"] == second["cartridges"] == ["CAP001L9"]
     home.run("restore", "latest:t", "--to", tmp_path / "new")
     assert describe(below(tmp_path / "new", tree)) == describe(tree)
-    started = home.run("sets").json[0]["created_at"]
-    home.run("restore", f"t@{started}", "--to", tmp_path / "old")
+    one, two = home.run("sets").json
+    home.run("restore", f"t@{one['created_at']}", "--to", tmp_path / "old", code=3)  # it had not ended then
+    home.run("restore", f"t@{two['created_at']}", "--to", tmp_path / "old")
     assert describe(below(tmp_path / "old", tree)) == before
     changes = [line for line in home.run("set", "diff", first["set_id"], second["set_id"]).out.splitlines() if line]
     assert any('"change": "changed"' in line and "text.txt" in line for line in changes)

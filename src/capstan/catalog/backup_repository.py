@@ -80,7 +80,7 @@ class SqlBackupRepository:
     async def latest(self, name: str, *, at: datetime | None = None) -> BackupSet | None:
         query = select(SetRow).where(SetRow.name == name, SetRow.state == SetState.COMPLETE.value)
         if at is not None:
-            query = query.where(SetRow.created_at <= at)
+            query = query.where(func.coalesce(SetRow.finished_at, SetRow.created_at) <= at)
         row = await self._session.scalar(query.order_by(SetRow.number.desc()).limit(1))
         return None if row is None else _set(row)
 

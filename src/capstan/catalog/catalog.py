@@ -93,7 +93,8 @@ class BackupRepository(Protocol):
         ...
 
     async def latest(self, name: str, *, at: datetime | None = None) -> BackupSet | None:
-        """The newest COMPLETE set of the series `name`, by number; with `at`: that was created at or before it."""
+        """The newest COMPLETE set of the series `name`, by number; with `at`: that had ended at or before it, so that
+        nothing in it is from later."""
         ...
 
     async def save(self, backup_set: BackupSet) -> None:

@@ -45,12 +45,16 @@ def list_sets(context: typer.Context, name: str = typer.Option(None, help="Only 
 
     found = with_home(state(context), work)
     rows = [
-        (s.id[:8], s.name, s.type.value, s.state.value, f"{s.created_at.astimezone():%Y-%m-%d %H:%M:%S}", s.files,
+        (s.id[:8], s.name, s.type.value, s.state.value, _local(s.created_at), _local(s.finished_at), s.files,
          format_size(s.bytes), " ".join(s.cartridges))
         for s in found
     ]  # fmt: skip
-    columns = ("SET", "NAME", "TYPE", "STATE", "STARTED", "FILES", "SIZE", "CARTRIDGES")
+    columns = ("SET", "NAME", "TYPE", "STATE", "STARTED", "ENDED", "FILES", "SIZE", "CARTRIDGES")
     state(context).output.table([_set(item) for item in found], columns, rows, "no sets yet")
+
+
+def _local(time: datetime | None) -> str:
+    return f"{time.astimezone():%Y-%m-%d %H:%M:%S}" if time else ""
 
 
 @set_app.command("show")

@@ -23,7 +23,7 @@ from capstan.errors import InvalidValue, NotFound, Refused
 class RestoreRequest:
     """What a restore is asked to do.
 
-    `reference`: a set's id or a unique prefix of it, `latest:NAME`, or `NAME@TIME`. `paths` are absolute or stored
+    `reference`: a set's id or a unique prefix of it, `latest:NAME`, or `NAME@TIME` (which had ended by then). `paths` are absolute or stored
     paths; each selects an entry and all below it. `patterns` are gitignore patterns against stored paths; given both,
     an entry must satisfy both. Neither: the whole set. `to` is the target directory. `conflicts`, `strip`: see
     `capstan.recovery.target`. `only_this_set`: what an incremental set itself has stored, without what it builds on.
@@ -100,7 +100,7 @@ def parse_reference(text: str) -> SetReference:
 
 
 async def resolve_set(catalog: Repositories, text: str) -> BackupSet:
-    """The set that `text` names: for a name, the newest COMPLETE one started at or before the time. NotFound."""
+    """The set that `text` names: for a name, the newest COMPLETE one that had ended by the time. NotFound."""
     reference = parse_reference(text)
     if reference.id_prefix:
         try:

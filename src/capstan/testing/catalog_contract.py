@@ -217,15 +217,18 @@ class CatalogContract:
             assert await inside.backups.next_number() == 71
 
     async def test_the_latest_set_is_by_number_and_whole(self, catalog: Catalog) -> None:
-        """Order comes from numbers; a set that is not complete does not count; `at` looks at its start."""
+        """Order comes from numbers; a set that is not complete does not count; `at` looks at its end."""
         async with catalog.transaction() as inside:
             await inside.backups.add(backup_set(1))
-            await inside.backups.add(backup_set(2, created_at=NOW))
+            await inside.backups.add(backup_set(2, created_at=NOW, finished_at=NOW + timedelta(days=3)))
             await inside.backups.add(backup_set(3, state=SetState.INCOMPLETE))
         async with catalog.snapshot() as view:
             latest = await view.backups.latest("home")
-            assert latest == backup_set(2, created_at=NOW)
-            assert await view.backups.latest("home", at=NOW - timedelta(seconds=1)) is None
+            assert latest == backup_set(2, created_at=NOW, finished_at=NOW + timedelta(days=3))
+            assert await view.backups.latest("home", at=NOW + timedelta(days=3)) == latest
+            assert await view.backups.latest("home", at=NOW) is None
+            earlier = await view.backups.latest("home", at=NOW + timedelta(days=2))
+            assert earlier == backup_set(1)
             assert await view.backups.latest("other") is None
             assert [found.number for found in await view.backups.list(limit=2)] == [2, 3]
             with pytest.raises(InvalidValue):
