@@ -23,10 +23,11 @@ from capstan.errors import InvalidValue, NotFound, Refused
 class RestoreRequest:
     """What a restore is asked to do.
 
-    `reference`: a set's id or a unique prefix of it, `latest:NAME`, or `NAME@TIME` (which had ended by then). `paths` are absolute or stored
-    paths; each selects an entry and all below it. `patterns` are gitignore patterns against stored paths; given both,
-    an entry must satisfy both. Neither: the whole set. `to` is the target directory. `conflicts`, `strip`: see
-    `capstan.recovery.target`. `only_this_set`: what an incremental set itself has stored, without what it builds on.
+    `reference`: a set's id or a unique prefix of it, `latest:NAME`, or `NAME@TIME` (the newest that had ended by then).
+    `paths` are absolute or stored paths; each selects an entry and all below it. `patterns` are gitignore patterns
+    against stored paths; given both, an entry must satisfy both. Neither: the whole set. `to` is the target directory.
+    `conflicts`, `strip`: see `capstan.recovery.target`. `only_this_set`: what an incremental set itself has stored,
+    without what it builds on.
     """
 
     reference: str
