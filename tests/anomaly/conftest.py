@@ -23,9 +23,10 @@ import scene as scenes
 
 
 @pytest.fixture(scope="session")
-def scene() -> Iterator[scenes.Scene]:
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[scenes.Scene]:
     """The scene that cases copy; the counts are written down when the process has done all of its cases."""
-    with _shared() as built:
+    base = tmp_path_factory.getbasetemp()  # below that of the whole run, where several processes share it
+    with _shared(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) as built:
         gc.freeze()  # thousands of runs need not look again through what was imported for the first
         yield built
         gc.unfreeze()  # or extension modules complain at the end that theirs was not collected
@@ -40,13 +41,12 @@ def bench(scene: scenes.Scene) -> Iterator[Path]:
 
 
 @contextmanager
-def _shared() -> Iterator[scenes.Scene]:
+def _shared(base: Path) -> Iterator[scenes.Scene]:
     """The one scene of all processes of this run, so that what one has proven is proven for all.
 
     Whoever comes first builds it, and whoever goes last removes it.
     """
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or str(os.getpid())
-    folder = Path(tempfile.gettempdir()) / f"capstan-anomaly-{run}"
+    folder = base / "anomaly"
     folder.mkdir(mode=0o700, exist_ok=True)
     user, known = folder / f"user-{os.getpid()}", folder / "scene"
     with _locked(folder):
