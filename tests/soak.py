@@ -54,6 +54,9 @@ PARTS = {
 COLUMNS = (
     "faults injected",
     "kills",
+    "cases run",
+    "states proven",
+    "states proven before",
     "runs",
     "files compared",
     "bytes compared",

@@ -115,7 +115,7 @@ def _live(pipe: Connection, operation: str, scene: Scene, moment: Moment) -> Non
             os.fsencode(moment.below), moment.number, moment.error, int(moment.partly), int(moment.for_good)
         )
     try:
-        outcome = perform(OPERATIONS[operation], scene)
+        outcome = perform(OPERATIONS[operation], scene, repeatably=True)
     except BaseException:  # noqa: BLE001 (the parent judges it)
         crash = traceback.format_exc()
     count = counted[0] if moment.below is None else _disk().disk_seen()

@@ -20,6 +20,12 @@ EVERY = WHICH == "all"
 OF = int(WHICH.removeprefix("1/")) if WHICH.startswith("1/") else 0
 SEED = os.environ.get("CAPSTAN_ANOMALY_SEED", "4")
 
+
+def one_is_named() -> bool:
+    """Whether the very case is looked at that was named."""
+    return WHICH.isdecimal()
+
+
 Case = Callable[[Scene, int], bool]
 
 
@@ -29,7 +35,7 @@ def go_through(scene: Scene, bench: Path, case: Case, *, name: str, count: int, 
     There are about `count` cases; outside a soak `sample` of them are drawn. All failures are raised together, each
     with its number.
     """
-    if WHICH.isdecimal():
+    if one_is_named():
         numbers = [int(WHICH)]
     elif EVERY:
         numbers = list(range(1, 10 * count))

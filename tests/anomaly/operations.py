@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from harness import AheadClock
+from repeatable import StillClock, repeatable, use_databases_in_line
 from scene import Scene
 
 from capstan.backup.request import BackupRequest
@@ -19,6 +22,8 @@ from capstan.errors import CapstanError
 from capstan.jobs.context import JobContext
 from capstan.recovery.select import RestoreRequest
 from capstan.scsi.virtual.faults import FaultPlan
+
+use_databases_in_line()
 
 Work = Callable[[Capstan, Scene, JobContext], Awaitable[dict[str, Any]]]
 
@@ -62,11 +67,17 @@ class Outcome:
     error: Failure | None = None
 
 
-def perform(operation: Operation, scene: Scene, faults: FaultPlan | None = None) -> Outcome:
-    """Run it as a command does: open the home, tidy up, run the job. What is no CapstanError goes up."""
+def perform(
+    operation: Operation, scene: Scene, faults: FaultPlan | None = None, *, repeatably: bool = False
+) -> Outcome:
+    """Run it as a command does: open the home, tidy up, run the job. What is no CapstanError goes up.
+
+    `repeatably`: the same each time (see `repeatable`), and only once in a home: the same identifiers are drawn again.
+    """
+    clock = StillClock(scene.made_at + timedelta(hours=1)) if repeatably else AheadClock()
 
     async def body() -> dict[str, Any]:
-        async with open_home(scene.home, clock=AheadClock(), faults=faults, sleep=lambda seconds: None) as capstan:
+        async with open_home(scene.home, clock=clock, faults=faults, sleep=lambda seconds: None) as capstan:
             await capstan.tidy()
             if operation.resumes:
                 return await _resume(capstan, scene, operation)
@@ -76,7 +87,8 @@ def perform(operation: Operation, scene: Scene, faults: FaultPlan | None = None)
             return result
 
     try:
-        return Outcome(asyncio.run(body()))
+        with repeatable() if repeatably else nullcontext():
+            return Outcome(asyncio.run(body()))
     except CapstanError as error:
         return Outcome(error.result or {}, Failure(error.code, str(error), error.hint_text, error.exit_code))
 

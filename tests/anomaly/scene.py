@@ -15,8 +15,10 @@ import random
 import shutil
 import sqlite3
 import subprocess
+import tempfile
 from contextlib import closing
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,7 @@ class Scene:
     begun: str  # the set that waits to be gone on with, and its job
     job: str
     template: Path
+    made_at: datetime
 
     @property
     def home(self) -> Path:
@@ -81,6 +84,21 @@ class Scene:
         """The same scene in a folder of its own."""
         shutil.copytree(self.home, root / "home")
         return replace(self, root=root, template=self.home)
+
+    @property
+    def cases(self) -> Path:
+        """Where the cases of the template lie. Nothing else is made in its root, nor above the tree: the directories on
+        the way to what is backed up are part of a set, with their times."""
+        return self.root / "cases"
+
+    @property
+    def proven(self) -> Path:
+        """A file for each state that was proven good; see `states`."""
+        return self.template.parent / "proven"
+
+    def new_copy(self) -> Scene:
+        """The same scene in a new folder among the cases."""
+        return self.copy(Path(tempfile.mkdtemp(dir=self.cases)))
 
     @property
     def sets(self) -> frozenset[str]:
@@ -116,12 +134,13 @@ class Scene:
 
     def ask(self, query: str) -> list[tuple[Any, ...]]:
         """What the catalog's database answers."""
-        return self.ask_home(self.home, query)
+        with closing(sqlite3.connect(self.home / "catalog.db")) as database:
+            return list(database.execute(query))
 
-    @staticmethod
-    def ask_home(home: Path, query: str) -> list[tuple[Any, ...]]:
-        """The same of any home."""
-        with closing(sqlite3.connect(home / "catalog.db")) as database:
+    def ask_template(self, query: str) -> list[tuple[Any, ...]]:
+        """The same of the template, which others copy meanwhile: no file comes or goes beside its database."""
+        place = (self.template / "catalog.db").as_uri() + "?immutable=1"
+        with closing(sqlite3.connect(place, uri=True)) as database:
             return list(database.execute(query))
 
 
@@ -153,6 +172,8 @@ def build(root: Path) -> Scene:
     library = VirtualLibrary.open(home.path / "libraries" / "lib")
     library.insert_into_port(NEW, capacity_bytes=CAPACITY)
     library.close()
+    for name in ("cases", "proven"):
+        (root / name).mkdir()
     sets = {"before": before, "chained": chained, "other": other, "child": child, "begun": begun}
     return Scene(
         root,
@@ -161,6 +182,7 @@ def build(root: Path) -> Scene:
         **{name: told["set_id"] for name, told in sets.items()},
         job=begun["job"],
         template=home.path,
+        made_at=datetime.now(UTC),
     )
 
 

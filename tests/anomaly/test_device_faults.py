@@ -22,11 +22,9 @@ pytestmark = pytest.mark.slow
 def commands_of(scene: Scene, operation: Operation) -> int:
     """How many SCSI commands a run on devices that are well sends."""
     plan = FaultPlan()
-    folder = scene.root / f"count-{operation.name}"
-    folder.mkdir()
-    copy = scene.copy(folder)
+    copy = scene.new_copy()
     operation.prepare(copy)
-    ends_well(operation, perform(operation, copy, plan))
+    ends_well(operation, perform(operation, copy, plan, repeatably=True))
     return plan.commands_seen
 
 
@@ -39,7 +37,7 @@ def test_a_command_fails(scene: Scene, bench: Path, operation: Operation, kind: 
         operation.prepare(copy)
         # An odd number: this command fails once. The even one behind it: this command and all that follow.
         plan = FaultPlan((Fault(kind, (number + 1) // 2, permanent=number % 2 == 0),))
-        outcome = perform(operation, copy, plan)
+        outcome = perform(operation, copy, plan, repeatably=True)
         FIGURES["faults injected"] += plan.triggered
         prove(copy, operation, outcome, tape_failed=kind is FaultKind.MEDIUM_ERROR)
         return plan.triggered

@@ -44,9 +44,7 @@ def moment(scene: Scene, where: str, way: str, number: int) -> Moment:
 @cache
 def changes_of(scene: Scene, operation: Operation, where: str) -> int:
     """How many changes a run makes there when all goes well."""
-    folder = scene.root / f"changes-{operation.name}-{where}"
-    folder.mkdir()
-    copy = scene.copy(folder)
+    copy = scene.new_copy()
     operation.prepare(copy)
     ended = child.run(operation, copy, moment(copy, where, "error", 1_000_000))
     assert not ended.crash, ended.crash

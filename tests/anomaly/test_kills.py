@@ -40,9 +40,7 @@ def moment(scene: Scene, where: str, number: int) -> Moment:
 @cache
 def moments_of(scene: Scene, operation: Operation, where: str) -> int:
     """How many such moments a run has that nobody kills."""
-    folder = scene.root / f"count-{operation.name}-{where}"
-    folder.mkdir()
-    copy = scene.copy(folder)
+    copy = scene.new_copy()
     operation.prepare(copy)
     ended = child.run(operation, copy, moment(copy, where, 1_000_000))
     assert not ended.crash, ended.crash
