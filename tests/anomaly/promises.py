@@ -313,7 +313,9 @@ def _restore(scene: Scene, operation: Operation, outcome: Outcome, tape_failed: 
     # Where the home cannot be written to the command ends as a whole, and that is what it says.
     ended = not found or outcome.error.code == "storage-failed"
     assert lacking <= named or ended, f"{outcome.error}: {sorted(lacking - named)} are not there and not named"
-    if outcome.error.exit_code == 6:
+    if outcome.error.code == "damage-found":
+        assert tape_failed and outcome.told["damage"] and not lacking, "no place is damaged, or a file too"
+    elif outcome.error.exit_code == 6:
         assert lacking, f"{outcome.error.code}, and nothing is lacking"
 
 

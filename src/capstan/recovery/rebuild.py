@@ -97,7 +97,7 @@ class RebuildEngine:
             "sets": sum(sets.values()),
             **{state: sets[state] for state in ("complete", "incomplete", "partial")},
             "foreign": [item.barcode for item in inspections if item.state is CartridgeState.FOREIGN],
-            "suspect": [item.barcode for item in inspections if item.state is CartridgeState.SUSPECT],
+            "suspect": [i.barcode for i in inspections if i.state is CartridgeState.SUSPECT or i.troubles],
             "warnings": context.job.warning_count,
             "seconds": round(self._clock.monotonic() - began, 3),
         }
