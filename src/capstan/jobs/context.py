@@ -20,8 +20,8 @@ class JobEvents(Protocol):
         """`keep` False: only for those who listen now."""
         ...
 
-    async def save(self, job: Job) -> None:
-        """Write the running job's row."""
+    async def save(self, job: Job, kind: str = "", data: dict[str, Any] | None = None) -> None:
+        """Write the running job's row; in the same transaction, an event of that kind about it."""
         ...
 
 
@@ -46,8 +46,7 @@ class JobContext:
         self.check_cancelled()
         await self._tell_warnings()
         self.job.phase = str(phase)
-        await self._events.save(self.job)
-        await self._events.tell("job.phase", self.job_id, {"phase": str(phase), **data})
+        await self._events.save(self.job, "job.phase", {"phase": str(phase), **data})
 
     async def progress(self, **data: Any) -> None:
         """How far it is. Listeners hear each; about one a second is saved with the job."""

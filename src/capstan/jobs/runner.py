@@ -116,9 +116,8 @@ class JobRunner:
     async def _run(self, context: JobContext, work: Work) -> tuple[Job, dict[str, Any]]:
         job, was = context.job, context.job.state
         job.state, job.started_at = JobState.RUNNING, job.started_at or self._clock.now()
-        await self._replace(job, was=was)
-        event = "job.started" if was is JobState.CREATED else "job.resumed"
-        await self.tell(event, job.id, {"job_kind": job.kind.value, "name": job.name})
+        kind = "job.started" if was is JobState.CREATED else "job.resumed"
+        await self._replace(job, was, self._event(job, kind, {"job_kind": job.kind.value, "name": job.name}))
         try:
             result = await work(context)
         except BaseException as error:
@@ -134,13 +133,12 @@ class JobRunner:
     async def _end(self, context: JobContext, state: JobState) -> None:
         job = context.job
         job.phase = _NOTIFY
-        await self.tell("job.phase", job.id, {"phase": _NOTIFY})
         job.state, job.finished_at = state, self._clock.now()
-        await self._replace(job, was=JobState.RUNNING)
         ended = {"state": state.value, "error": job.error, "warnings": job.warning_count, "resumable": job.resumable}
         if "warnings_not_kept" in job.result:
             ended["warnings_not_kept"] = job.result["warnings_not_kept"]
-        await self.tell("job.ended", job.id, ended)
+        events = self._event(job, "job.phase", {"phase": _NOTIFY}), self._event(job, "job.ended", ended)
+        await self._replace(job, JobState.RUNNING, *events)
 
     def cancel_all(self) -> None:
         """Ask all jobs of this process to stop (a signal came)."""
@@ -175,15 +173,26 @@ class JobRunner:
         if keep:
             async with self._catalog.transaction() as catalog:
                 await catalog.events.append(event)
-        if self._listener is not None:
-            self._listener(event)
+        self._hear(event)
 
-    async def save(self, job: Job) -> None:
-        await self._replace(job, was=job.state)
+    async def save(self, job: Job, kind: str = "", data: dict[str, Any] | None = None) -> None:
+        await self._replace(job, job.state, *([self._event(job, kind, data or {})] if kind else []))
 
-    async def _replace(self, job: Job, *, was: JobState) -> None:
+    async def _replace(self, job: Job, was: JobState, *events: Event) -> None:
+        """Write the row and what happened in one transaction: each costs a sync of the disk."""
         async with self._catalog.transaction() as catalog:
             await catalog.jobs.replace(job, was=was)
+            for event in events:
+                await catalog.events.append(event)
+        for event in events:
+            self._hear(event)
+
+    def _event(self, job: Job, kind: str, data: dict[str, Any]) -> Event:
+        return Event(kind=kind, at=self._clock.now(), data=data, job_id=job.id)
+
+    def _hear(self, event: Event) -> None:
+        if self._listener is not None:
+            self._listener(event)
 
     async def _poll_cancel(self, context: JobContext) -> None:
         """Hear a cancel that another process asked for."""

@@ -85,12 +85,13 @@ class OpenLibrary:
                 raise MediaError(reason=f"library {self.name} shows a barcode twice: {reason}")
             seen[element.barcode] = element
         async with self.catalog.transaction() as catalog:
-            for cartridge in await catalog.media.list(library=self.name):
+            ours = {cartridge.barcode: cartridge for cartridge in await catalog.media.list(library=self.name)}
+            for cartridge in ours.values():
                 if cartridge.barcode not in seen and cartridge.place:
                     cartridge.place = ""
                     await catalog.media.save(cartridge)
             for barcode, element in seen.items():
-                known = await catalog.media.find(barcode)
+                known = ours.get(barcode) or await catalog.media.find(barcode)
                 cartridge = known or self._new(barcode)
                 if known is None or (cartridge.library, cartridge.place) != (self.name, str(element.place)):
                     cartridge.library, cartridge.place = self.name, str(element.place)

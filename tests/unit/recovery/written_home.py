@@ -63,8 +63,9 @@ class HeardEvents:
     async def tell(self, kind: str, job_id: str, data: dict[str, Any], *, keep: bool = True) -> None:
         self.told.append((kind, data))
 
-    async def save(self, job: Job) -> None:
-        pass
+    async def save(self, job: Job, kind: str = "", data: dict[str, Any] | None = None) -> None:
+        if kind:
+            self.told.append((kind, data or {}))
 
     def phases(self) -> list[str]:
         return [data["phase"] for kind, data in self.told if kind == "job.phase"]
