@@ -6,11 +6,13 @@ runs with `failing_disk.c` in LD_PRELOAD, which does nothing until a child arms 
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import errno
 import gc
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,12 +28,15 @@ from typing import Any
 
 import pytest
 from operations import OPERATIONS, Operation, Outcome, perform
-from scene import Scene
+from scene import Scene, scratch_folder
 
+from capstan.bootstrap import open_home
+from capstan.core.job import JobKind
 from capstan.scsi.virtual.target import VirtualTransport
 
 gc.freeze()  # what is imported stays: no child looks through it again
 
+_WARM = "CAPSTAN_ANOMALY_WARM"
 PATIENCE = 60  # seconds that a child may take; it needs less than one
 DIES = 0
 
@@ -69,8 +74,9 @@ class Ended:
 
 def run(operation: Operation, scene: Scene, moment: Moment) -> Ended:
     """Perform `operation` in a child."""
-    ours, its = _server().Pipe(duplex=False)
-    process = _server().Process(target=_live, args=(its, operation.name, scene, moment))
+    server = _server(scene.template)
+    ours, its = server.Pipe(duplex=False)
+    process = server.Process(target=_live, args=(its, operation.name, scene, moment))
     process.start()
     its.close()
     try:
@@ -89,8 +95,9 @@ def run(operation: Operation, scene: Scene, moment: Moment) -> Ended:
 
 
 @cache
-def _server() -> ForkServerContext:
-    """The server that children are forked from, started at first use."""
+def _server(home: Path) -> ForkServerContext:
+    """The server that children are forked from, started at first use. It works once on a copy of `home`, so that what
+    is made at first use is there for all of them."""
     library = Path(tempfile.mkdtemp(prefix="capstan-disk-")) / "failing_disk.so"
     source = Path(__file__).with_name("failing_disk.c")
     subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
@@ -100,6 +107,7 @@ def _server() -> ForkServerContext:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("LD_PRELOAD", str(library))
         environment.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+        environment.setenv(_WARM, str(home))
         forkserver.ensure_running()
     return context
 
@@ -143,3 +151,18 @@ def _die_at_command(moment: Moment, counted: list[int]) -> None:
         return completion
 
     VirtualTransport.execute = watched  # type: ignore[method-assign]
+
+
+async def _warm_up(home: Path) -> None:
+    """What every run does first: a job, the catalog, the library, and a look at a cartridge."""
+    async with open_home(home) as capstan:
+        await capstan.tidy()
+        await capstan.jobs.run(JobKind.VERIFY, lambda job: capstan.verify.run_cartridge("CAP003L9", job), library="lib")
+
+
+if _WARM in os.environ:
+    with tempfile.TemporaryDirectory(dir=scratch_folder()) as _folder:
+        shutil.copytree(os.environ.pop(_WARM), f"{_folder}/home")
+        asyncio.run(_warm_up(Path(_folder) / "home"))
+    gc.collect()
+    gc.freeze()
