@@ -25,6 +25,9 @@ _BATCH = 8192
 _FOREIGN = frozenset({"mode", "uid", "gid", "owner", "group", "mtime_ns", "ctime_ns", "device", "inode", "links"})
 
 
+_BUFFER = 1 << 16  # bytes
+
+
 class _TableWriter:
     """Collects rows and writes a row group whenever there are enough of them. StorageFailed names the file."""
 
@@ -35,7 +38,9 @@ class _TableWriter:
         self._batches: list[pa.RecordBatch] = []
         self._batched = 0
         with self._storage(), ExitStack() as on_failure:
-            self._file = on_failure.enter_context(pa.OSFile(str(path), "wb"))
+            file = on_failure.enter_context(pa.OSFile(str(path), "wb"))
+            # Arrow writes each length and each page header by itself, some hundred of them.
+            self._file = pa.BufferedOutputStream(file, _BUFFER)
             self._writer = pq.ParquetWriter(
                 self._file,
                 schema,

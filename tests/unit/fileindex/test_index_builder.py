@@ -81,9 +81,11 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
             builder.close()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    for nowhere in (tmp_path / "nowhere" / "frames.parquet", Path("/dev/full")):
-        with pytest.raises(StorageFailed, match=str(nowhere)):
-            FrameTableBuilder(nowhere)
+    nowhere = tmp_path / "nowhere" / "frames.parquet"
+    with pytest.raises(StorageFailed, match=str(nowhere)):
+        FrameTableBuilder(nowhere)
+    with pytest.raises(StorageFailed, match="/dev/full"):
+        FrameTableBuilder(Path("/dev/full")).finish()
 
 
 MILLION = """
