@@ -2,7 +2,10 @@
 
    After `disk_arm` the calls that change something below one path are counted. The `nth` fails with `error`, or kills
    the process where `error` is 0; with `partly` a write puts half of its bytes down first, as a disk that fills up
-   does. With `for_good` all that follow fail too. Everything else goes through untouched. */
+   does. With `for_good` all that follow fail too. Everything else goes through untouched.
+
+   SQLite writes the pages of a transaction to its log one by one, and the last makes it valid: of those between two
+   syncs the first is counted, for whatever happens at another one leaves the same, and then the sync. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -25,12 +28,14 @@ static size_t below_length;
 static long nth;
 static int error_number, for_good, partly;
 static atomic_long seen;
+static atomic_int log_begun; /* the database's log was written to since its last sync */
 
 void disk_arm(const char *path, long number, int error, int writes_partly, int permanent)
 {
     strncpy(below, path, sizeof below - 1);
     error_number = error, partly = writes_partly, for_good = permanent, nth = number;
     atomic_store(&seen, 0);
+    atomic_store(&log_begun, 0);
     below_length = strlen(below);
 }
 
@@ -70,6 +75,14 @@ static int file_below(int file)
     return is_below(at);
 }
 
+static int is_log(int file)
+{
+    char link[64], at[PATH_MAX];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", file);
+    ssize_t length = readlink(link, at, sizeof at - 1);
+    return length > 4 && memcmp(at + length - 4, "-wal", 4) == 0;
+}
+
 /* Count one call; whether it fails. With `torn` the caller still puts half of the bytes down and asks `fail` again. */
 static int due(int counted)
 {
@@ -77,6 +90,15 @@ static int due(int counted)
         return 0;
     long number = atomic_fetch_add(&seen, 1) + 1;
     return number == nth || (for_good && number > nth);
+}
+
+static int due_at(int file)
+{
+    if (!file_below(file))
+        return 0;
+    if (is_log(file) && atomic_exchange(&log_begun, 1))
+        return for_good && atomic_load(&seen) >= nth;
+    return due(1);
 }
 
 static int fail(void)
@@ -128,7 +150,7 @@ ssize_t write(int file, const void *data, size_t size)
     ssize_t name(int file, const void *data, size_t size, offset_type offset) \
     { \
         REAL(name); \
-        if (!due(file_below(file))) return real(file, data, size, offset); \
+        if (!due_at(file)) return real(file, data, size, offset); \
         if (partly && size > 1) { \
             ssize_t written = real(file, data, size / 2, offset); \
             return error_number ? written : fail(); \
@@ -156,6 +178,8 @@ PWRITEV(pwritev64, off64_t)
     int name(int file) \
     { \
         REAL(name); \
+        if (below_length && is_log(file)) \
+            atomic_store(&log_begun, 0); \
         return due(file_below(file)) ? fail() : real(file); \
     }
 ON_FILE(fsync)
