@@ -139,10 +139,10 @@ _TEXT = """\
 `make soak` runs the anomaly loops, the properties and the histories exhaustively (`make soak PART=kills` one part of
 them, `make soak PART="kills/8 disks/8"` one of each eight cases of two) and writes this page; nothing here is written
 by hand. "1 of 8, seed 7" are the cases that a generator with that seed draws, one out of each eight that follow one
-another; `CAPSTAN_ANOMALY_SEED=7` draws the same again. "States proven": a case leaves a state behind (cartridges,
-catalog, file indexes, target); what follows from it alone, that it restores, that the same command runs again and that a
-rebuild finds all, is proven once for all cases that leave an equal one, "states proven before" (`tests/anomaly/states.py`
-says what counts as equal). What is promised after each fault stands in
+another; `CAPSTAN_ANOMALY_SEED=7` draws the same again. "States proven": a case
+leaves a state behind (cartridges, catalog, file indexes, target); what follows from that alone, that it restores, that
+the same command runs again and that a rebuild finds all, is proven once for all cases that leave an equal one ("states
+proven before"); `tests/anomaly/states.py` says what counts as equal. What is promised after each fault stands in
 `tests/anomaly/promises.py`. A commit with a `+` had changes that were not committed.
 
 {machine}.

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from capstan.backup.file_systems import FileSystems, is_elsewhere
 from capstan.backup.source import (
+    Absence,
     BackupSource,
     Deletion,
     DirectoryAgain,
@@ -76,8 +77,11 @@ class ChangedSource:
     def entry(self, path: bytes) -> FileEntry:
         return self._source.entry(path)
 
-    def gone_from(self, path: bytes) -> int | None:
-        return self._source.gone_from(path)
+    def find_absence(self, path: bytes) -> Absence | None:
+        return self._source.find_absence(path)
+
+    def is_bare(self, path: bytes) -> bool:
+        return self._source.is_bare(path)
 
 
 class _Merge:
@@ -99,7 +103,7 @@ class _Merge:
         self._kept = kept
         self._stored_firsts = stored_firsts
         self._last = start or (b"", b"")  # key of the last item
-        self._met = b"\0"  # the directory, as in a key, of the last item of this scan
+        self._bare: dict[bytes, bool] = {}  # of roots that something is missing in
         self._file_systems = FileSystems()
         self._state = state_rows(parent)
         self._old: StateRow | None = self._next_old()
@@ -141,7 +145,7 @@ class _Merge:
                 yield item
                 continue
             yield from self._gone_before(key)
-            self._last, self._met = key, key[0]
+            self._last = key
             old = self._old if self._old is not None and self._old.key == key else None
             if old is not None:
                 self._old = self._next_old()
@@ -210,14 +214,9 @@ class _Merge:
     def _gone_before(self, key: Key | None) -> Iterator[ScanItem]:
         """The parent's entries before `key`, the next item's, that the scan did not meet."""
         while self._old is not None and (key is None or self._old.key < key):
-            path, directory = self._old.row.entry.path, self._old.key[0]
-            above = next((root for root in self._roots if _lies_in(directory, root)), None)
-            if above is not None and not self._is_kept(path) and self._is_empty(above, key):
-                root = above.replace(b"\0", b"/")
-                self._kept.add(root)
-                yield SourceWarning("empty", root, _EMPTY)
-            if not self._is_kept(path):
-                yield from self._look_for(self._old.row.entry)
+            old = self._old.row.entry
+            if not self._is_kept(old.path):
+                yield from self._look_for(old)
             self._old = self._next_old()
 
     def _look_for(self, old: FileEntry) -> Iterator[ScanItem]:
@@ -225,21 +224,38 @@ class _Merge:
         path = old.path
         around = path if old.type is FileType.DIRECTORY else path.rpartition(b"/")[0]
         try:
-            device = self._source.gone_from(path)
+            root = self._root_of(path)
+            if root is None:  # another tree was meant then: a link above a root led elsewhere
+                yield Deletion(path)
+                return
+            if self._is_bare(root):
+                self._kept.add(root)
+                yield SourceWarning("empty", root, _EMPTY)
+                return
+            absence = self._source.find_absence(path)
         except OSError as error:
             self._kept.add(around)
             yield SourceWarning("unreadable", around, error.strerror or str(error))
             return
-        if device == self._file_systems.device_of(old):
+        if absence is None:
+            return
+        # Nothing can come back below what is no directory, wherever it was.
+        if absence.replaced or absence.device == self._file_systems.device_of(old):
             yield Deletion(path)
-        elif device is not None:
+        else:
             self._kept.add(around)
             yield SourceWarning("unmounted", around, _GONE)
 
-    def _is_empty(self, directory: bytes, key: Key | None) -> bool:
-        """Whether this scan, wherever it began, has met nothing in the root (as in a key), whose turn it is, and will
-        not: it may have been emptied or unmounted since an earlier one met something there."""
-        return not _lies_in(self._met, directory) and (key is None or not _lies_in(key[0], directory))
+    def _root_of(self, path: bytes) -> bytes | None:
+        """The innermost root that a path lies in, or is."""
+        inside = _inside(path)
+        root = max((root for root in self._roots if _lies_in(inside, root)), key=len, default=None)
+        return None if root is None else root.replace(b"\0", b"/")
+
+    def _is_bare(self, root: bytes) -> bool:
+        if root not in self._bare:
+            self._bare[root] = self._source.is_bare(root)
+        return self._bare[root]
 
     def _is_kept(self, path: bytes) -> bool:
         if not self._kept:

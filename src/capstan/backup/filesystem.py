@@ -10,9 +10,9 @@ from pathlib import Path
 from capstan.backup.exclude import ExcludeRules
 from capstan.backup.hard_links import HardLinks
 from capstan.backup.inode_entry import entry_of
-from capstan.backup.reach import by_descriptor, device_without, open_file, open_listed, within_reach
+from capstan.backup.reach import by_descriptor, find_absence, open_file, open_listed, within_reach
 from capstan.backup.roots import stored_roots
-from capstan.backup.source import FirstName, Inode, OpenedFile, SourceWarning
+from capstan.backup.source import Absence, FirstName, Inode, OpenedFile, SourceWarning
 from capstan.backup.tree_walk import TreeWalk, WalkRules, source_error
 from capstan.backup.unread import Unread
 from capstan.core.files import FileEntry, FileType
@@ -97,8 +97,19 @@ class FilesystemSource:
             found.xattrs = self._unread.xattrs(by_descriptor(at, name), path)
         return found
 
-    def gone_from(self, path: bytes) -> int | None:
-        return device_without(path)
+    def find_absence(self, path: bytes) -> Absence | None:
+        return find_absence(path)
+
+    def is_bare(self, path: bytes) -> bool:
+        try:
+            descriptor = open_listed(path)
+        except NotADirectoryError:
+            return False
+        try:
+            with os.scandir(descriptor) as names:
+                return next(names, None) is None
+        finally:
+            os.close(descriptor)
 
 
 def _check_root(root: bytes) -> None:

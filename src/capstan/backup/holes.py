@@ -5,8 +5,12 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 
+from capstan.backup.source import OpenedFile
+from capstan.format.frames import OpenMember
 from capstan.format.sparse import SparseMap
+from capstan.format.tar import member_headers, padded
 
 _SEEK_DATA: int | None = getattr(os, "SEEK_DATA", None)
 _SEEK_HOLE: int | None = getattr(os, "SEEK_HOLE", None)
@@ -50,3 +54,15 @@ def _extents(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
             raise
         if begin < min(end, size):
             yield begin, min(end, size) - begin
+
+
+def map_again(member: OpenMember, opened: OpenedFile) -> OpenMember | None:
+    """`member`, of which only its row is known, with the map of its file made again; None if it has another by now."""
+    entry, sparse = opened.entry, find_map(opened.descriptor, opened.entry.size)
+    if sparse is None:
+        return None
+    entry = replace(entry, stored_bytes=sparse.stored_bytes)
+    header_bytes = len(member_headers(entry))
+    if header_bytes + padded(sparse.stored_bytes) != member.row.tar_bytes:
+        return None
+    return replace(member, row=member.row._replace(entry=entry), header_bytes=header_bytes, sparse=sparse)

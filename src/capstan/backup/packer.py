@@ -13,7 +13,7 @@ from itertools import chain, islice
 
 from capstan.backup.content import ZEROS, FileContent, content_of, fill_zeros, same_file
 from capstan.backup.conveyor import Conveyor, ConveyorStopped
-from capstan.backup.holes import find_map, has_holes
+from capstan.backup.holes import find_map, has_holes, map_again
 from capstan.backup.source import BackupSource, Deletion, DirectoryAgain, FirstName, OpenedFile, SourceWarning
 from capstan.core.files import FileEntry, FileFlag, FileType, Row, scan_key
 from capstan.format.frames import Frame, OpenMember, ResumePoint
@@ -64,7 +64,8 @@ class Packer:
         self._rows: list[Row] = []
         self._deleted: list[bytes] = []
         self._unsettled: OpenMember | None = None  # was given up, and its file is not stored again yet
-        self._lost_links = resume.lost_links  # never changed in place: resume points share it
+        self._lost_links = dict(resume.lost_links)
+        self._lost_links_kept = resume.lost_links  # as resume points have it; changed in place it never is
 
     def run(self) -> None:
         """Pack everything. Raises ConveyorStopped, and SourceError when a root cannot be read."""
@@ -117,7 +118,7 @@ class Packer:
     def _store_first_again(self, entry: FileEntry) -> None:
         """The first name of this file did not get onto the tape: this name carries the content instead."""
         if self._store_regular(replace(entry, type=_REGULAR, target=b"")):
-            self._lost_links = {**self._lost_links, entry.target: entry.path}
+            self._lost_links[entry.target] = entry.path
 
     def _store_regular(self, entry: FileEntry) -> bool:
         """Store a file with its content; False when it could not be opened."""
@@ -185,7 +186,7 @@ class Packer:
             return False
         try:
             if entry.links > 1 and (entry.device, entry.inode) != (opened.entry.device, opened.entry.inode):
-                self._lost_links = {**self._lost_links, entry.path: None}  # another file has come to this name
+                self._lost_links[entry.path] = None  # another file has come to this name
             entry = opened.entry
             sparse = find_map(opened.descriptor, entry.size)
             content = content_of(opened.descriptor, sparse)
@@ -274,7 +275,7 @@ class Packer:
         if flags & FileFlag.CHANGED:
             return None
         if flags & FileFlag.SPARSE and member.sparse is None:
-            found = _mapped(member, opened)
+            found = map_again(member, opened)
             if found is None:
                 return None
             member = found
@@ -315,7 +316,7 @@ class Packer:
 
     def _not_opened(self, entry: FileEntry, error: OSError) -> None:
         if entry.links > 1:
-            self._lost_links = {**self._lost_links, entry.path: None}
+            self._lost_links[entry.path] = None
         if isinstance(error, FileNotFoundError):
             self._warn("vanished", entry.path)
         else:
@@ -371,7 +372,9 @@ class Packer:
     def _seal(self, open_member: OpenMember | None = None, *, last: bool = False) -> None:
         """Hand the frame in hand over, and begin the next."""
         totals = replace(self._totals)
-        resume = ResumePoint(self._tar_offset + self._at, self._after, open_member, totals, self._lost_links)
+        if self._lost_links != self._lost_links_kept:
+            self._lost_links_kept = dict(self._lost_links)
+        resume = ResumePoint(self._tar_offset + self._at, self._after, open_member, totals, self._lost_links_kept)
         frame = Frame(self._tar_offset, self._at, b"", self._rows, resume, last, self._deleted)
         self._conveyor.submit(frame, self._view)
         self._counters.files = totals.files
@@ -386,15 +389,3 @@ class Packer:
         self._view = self._conveyor.take_buffer()
         self._at = 0
         self._room = len(self._view)
-
-
-def _mapped(member: OpenMember, opened: OpenedFile) -> OpenMember | None:
-    """`member`, of which only its row is known, with the map of its file made again; None if it has another by now."""
-    entry, sparse = opened.entry, find_map(opened.descriptor, opened.entry.size)
-    if sparse is None:
-        return None
-    entry = replace(entry, stored_bytes=sparse.stored_bytes)
-    header_bytes = len(member_headers(entry))
-    if header_bytes + padded(sparse.stored_bytes) != member.row.tar_bytes:
-        return None
-    return replace(member, row=member.row._replace(entry=entry), header_bytes=header_bytes, sparse=sparse)

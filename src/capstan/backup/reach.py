@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from capstan.backup.source import Absence
+
 # Bytes of a path that go into one call: PATH_MAX less what `/proc/self/fd/N/` needs in front.
 LONGEST = 4000
 
@@ -64,23 +66,22 @@ def open_searched(path: bytes) -> int:
         return os.open(rest, _SEARCHED, dir_fd=at)
 
 
-def device_without(path: bytes) -> int | None:
-    """The device of the innermost directory towards a stored path that is there, if nothing is under the path; else
-    None. What is not in that directory, as it is open, is not there. Raises OSError where it cannot be searched."""
+def find_absence(path: bytes) -> Absence | None:
+    """See `BackupSource.find_absence`. What is not in a directory, as it is open, is not there."""
     *above, last = path.split(b"/")
     at = os.open(b"/", _SEARCHED)
     try:
         for name in above:
             try:
                 inner = os.open(name, _SEARCHED, dir_fd=at)
-            except (FileNotFoundError, NotADirectoryError):  # a link is no directory either
-                return os.fstat(at).st_dev
+            except (FileNotFoundError, NotADirectoryError) as error:  # a link is no directory either
+                return Absence(os.fstat(at).st_dev, replaced=isinstance(error, NotADirectoryError))
             os.close(at)
             at = inner
         try:
             os.stat(last, dir_fd=at, follow_symlinks=False)
         except FileNotFoundError:
-            return os.fstat(at).st_dev
+            return Absence(os.fstat(at).st_dev, replaced=False)
         return None
     finally:
         os.close(at)

@@ -68,6 +68,14 @@ class FirstName(NamedTuple):
     path: bytes
 
 
+class Absence(NamedTuple):
+    """Where something is not any more: in a directory on this `device`. `replaced`: something else than a directory is
+    there, under the path of one that led to it."""
+
+    device: int
+    replaced: bool
+
+
 class BackupSource(Protocol):
     """Yields entries in a stable order: the order of `core.files.scan_key`, depth first; a directory's own entry
     comes with its parent's entries. The same tree gives the same order every time."""
@@ -114,9 +122,13 @@ class BackupSource(Protocol):
         """The present metadata of one stored path. Raises OSError."""
         ...
 
-    def gone_from(self, path: bytes) -> int | None:
-        """Proves that nothing is under a stored path any more: the device of the innermost directory on the way to it
-        that is there, having looked into that very one. No link is followed. None where something is under the path.
-        Raises OSError where that cannot be looked at.
+    def find_absence(self, path: bytes) -> Absence | None:
+        """Proves that nothing is under a stored path any more, having looked into the innermost directory on the way to
+        it that is there. No link is followed. None where something is under the path. Raises OSError where that cannot
+        be looked at.
         """
+        ...
+
+    def is_bare(self, path: bytes) -> bool:
+        """Whether a stored path is a directory with nothing at all in it, excluded names included. Raises OSError."""
         ...

@@ -93,6 +93,8 @@ def parse_reference(text: str) -> SetReference:
     try:
         # A time without an offset is taken in the local zone; near the ends of the calendar there may be none.
         moment = datetime.fromisoformat(time).astimezone(UTC)
+        if moment.microsecond == 0:
+            moment = moment.replace(microsecond=999_999)  # as far as times are shown, it is that second
     except (ValueError, OverflowError):
         raise InvalidValue(
             what="time", value=time, reason="write ISO 8601, like 2025-06-30, 2025-06-30T18:00 or 2025-06-30T18:00Z"

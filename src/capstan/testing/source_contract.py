@@ -118,15 +118,27 @@ class SourceContract:
             ]
 
     def test_what_is_gone_is_proven(self, tree: Path) -> None:
-        """By the device of the innermost directory that is there; nothing is reached through a link."""
+        """By the device of the innermost directory that is there; nothing is reached through a link, or what is no
+        directory."""
         fill(tree)
         top, device = os.fsencode(tree).lstrip(b"/"), tree.stat().st_dev
         source = self.source(tree)
         (tree / "alias").symlink_to("b")
         for name in (b"a/3", b"empty", b"alias", b"link"):
-            assert source.gone_from(top + b"/" + name) is None
-        for name in (b"a/4", b"empty/x", b"never/was/here", b"a/3/below a file", b"alias/5", b"link/1"):
-            assert source.gone_from(top + b"/" + name) == device
+            assert source.find_absence(top + b"/" + name) is None
+        for name in (b"a/4", b"empty/x", b"never/was/here"):
+            assert source.find_absence(top + b"/" + name) == (device, False)
+        for name in (b"a/3/below a file", b"alias/5", b"link/1"):
+            assert source.find_absence(top + b"/" + name) == (device, True)
+
+    def test_bare_is_what_has_nothing_in_it(self, tree: Path) -> None:
+        """Of a directory; what is no directory is not."""
+        fill(tree)
+        top, source = os.fsencode(tree).lstrip(b"/"), self.source(tree)
+        assert source.is_bare(top + b"/empty")
+        assert not any(source.is_bare(top + b"/" + name) for name in (b"a", b"a/3", b"link", b"fifo"))
+        with pytest.raises(OSError):
+            source.is_bare(top + b"/never")
 
     def test_an_open_file_is_the_one_that_was_scanned(self, tree: Path) -> None:
         """The entry comes from the descriptor; a link or another kind of file in its place is an OSError."""

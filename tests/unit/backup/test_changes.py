@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from capstan.backup.changes import ChangedSource
-from capstan.backup.source import Deletion, DirectoryAgain, OpenedFile, ScanItem, SourceWarning
+from capstan.backup.source import Absence, Deletion, DirectoryAgain, OpenedFile, ScanItem, SourceWarning
 from capstan.core.files import FileEntry, FileFlag, FileType, scan_key
 from capstan.errors import SourceError
 from capstan.fileindex.builder import FileIndexBuilder
@@ -61,11 +61,17 @@ class ListedSource:
             raise FileNotFoundError(path)
         return self._there[path]
 
-    def gone_from(self, path: bytes) -> int | None:
-        device = self._devices.get(path.rpartition(b"/")[0], 1)
+    def find_absence(self, path: bytes) -> Absence | None:
+        directory = path.rpartition(b"/")[0]
+        device = self._devices.get(directory, 1)
         if device < 0:
             raise PermissionError(13, "Permission denied")
-        return None if path in self._there else device
+        above = self._there.get(directory)
+        replaced = above is not None and above.type is not FileType.DIRECTORY
+        return None if path in self._there else Absence(device, replaced=replaced)
+
+    def is_bare(self, path: bytes) -> bool:
+        return not any(there.startswith(path + b"/") for there in self._there)
 
 
 TREE = [folder("r"), file("r/a"), folder("r/d"), file("r/z"), file("r/d/1"), file("r/d/2")]
@@ -208,11 +214,19 @@ def test_a_file_system_that_goes_while_the_scan_runs_keeps_its_content(tmp_path:
     mounted = [replace(e, device=2, inode=2) if e.path == b"r/d" else e for e in TREE]
     now = [e for e in mounted if e.path not in (b"r/d/1", b"r/d/2")]
     assert changes(tmp_path, now, mounted, devices={b"r/d": 1}) == ["unmounted:r/d"]
-    assert changes(tmp_path, [], mounted, after=b"r/z", there=TREE[:4], devices={b"r/d": 1}) == ["empty:r"]
+    assert changes(tmp_path, [], mounted, after=b"r/z", there=TREE[:4], devices={b"r/d": 1}) == ["unmounted:r/d"]
     assert changes(tmp_path, [file("r/x/1")], [*mounted, folder("r/x"), file("r/x/1")], after=b"r/z") == [
         "unmounted:r/d"
     ]
     assert changes(tmp_path, without("r/d", "r/d/1", "r/d/2"), mounted) == ["unmounted:r/d"]
+
+
+def test_nothing_is_kept_below_what_is_no_directory(tmp_path: Path) -> None:
+    """A file where a file system was mounted: a tree cannot hold both."""
+    mounted = [replace(e, device=2, inode=2) if e.path == b"r/d" else e for e in TREE]
+    now = [*without("r/d", "r/d/1", "r/d/2"), file("r/d")]
+    now.sort(key=lambda entry: scan_key(entry.path))
+    assert changes(tmp_path, now, mounted) == ["+r/d", "-r/d/1", "-r/d/2"]
 
 
 def test_what_is_gone_from_a_file_system_with_a_new_number_is_gone(tmp_path: Path) -> None:
@@ -247,6 +261,25 @@ def test_a_root_that_is_suddenly_empty_keeps_its_content(tmp_path: Path) -> None
 def test_a_root_that_was_emptied_before_the_scan_goes_on_keeps_its_content(tmp_path: Path, after: bytes) -> None:
     """What an earlier scan has met there proves nothing for what this one does not meet."""
     assert changes(tmp_path, [], after=after) == ["empty:r"]
+
+
+def test_a_root_where_something_is_left_is_not_empty(tmp_path: Path) -> None:
+    """What was stored by an earlier process, or is left out: the rest is gone."""
+    assert changes(tmp_path, [], after=b"r/d/1", there=TREE[:4]) == ["-r/d/2"]
+    assert changes(tmp_path, [folder("r")], there=[file("r/left out")]) == ["-r/a", "-r/d", "-r/z", "-r/d/1", "-r/d/2"]
+
+
+def test_what_lies_in_no_root_is_not_part_of_the_set(tmp_path: Path) -> None:
+    """A link above a root led elsewhere: the tree that was meant then is not part of this one, though it is there."""
+    before = [*TREE, folder("old"), file("old/a")]
+    assert changes(tmp_path, TREE, before, there=before[-2:]) == ["-old", "-old/a"]
+
+
+def test_of_roots_in_one_another_the_inner_counts(tmp_path: Path) -> None:
+    """Nothing is in it any more, and the outer one holds something."""
+    now = without("r/a", "r/d/1", "r/d/2")
+    source = ChangedSource(ListedSource(now, [b"r", b"r/d"]), [parent(tmp_path, TREE)], started_ns=NOW)
+    assert [told(item) for item in source.scan()] == ["-r/a", "empty:r/d"]
 
 
 def test_the_names_of_a_file_go_together(tmp_path: Path) -> None:
