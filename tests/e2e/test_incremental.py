@@ -268,6 +268,64 @@ def test_a_further_name_that_was_not_looked_at_keeps_its_file(home: Home, mounte
     assert (below(tmp_path / "out", source) / "first 1").read_text() == "a third file"
 
 
+@pytest.mark.requires("root")
+@pytest.mark.parametrize("kind", ["bind", "another"])
+def test_what_is_mounted_is_known_by_itself(home: Home, tmp_path: Path, kind: str) -> None:
+    """A directory of the same file system that was mounted here and is not, and another file system of the same type,
+    neither of which a device or an inode tells; however many sets are made meanwhile, and through a rebuild."""
+    source, point, kept = tmp_path / "source", tmp_path / "source/mnt", tmp_path / "kept"
+    point.mkdir(parents=True)
+    (kept / "d").mkdir(parents=True)
+    new = ["mount", "-t", "tmpfs", "tmpfs", str(point)]
+    mount = ["mount", "--bind", str(kept), str(point)] if kind == "bind" else new
+    subprocess.run(mount, check=True)
+    try:
+        (point / "d").mkdir(exist_ok=True)
+        (point / "d/file").write_text("kept")
+        (source / "beside").write_text("b")
+        home.run("backup", source, "--name", "t")
+        before = describe(source)
+        subprocess.run(["umount", str(point)] if kind == "bind" else new, check=True)
+        (point / "what is here now").touch()
+        for number in range(3):
+            assert codes(home.run("backup", source, "--name", "t", "--type", "incremental")) == ["unmounted"]
+            answer = home.run("restore", "latest:t", "--to", tmp_path / f"out{number}")
+            found = describe(below(tmp_path / f"out{number}", source))
+            assert found.pop(b"mnt/what is here now")
+            assert {path for path in found if found[path] != before[path]} <= {b"mnt"}
+            assert found.keys() == before.keys()
+            assert "kept" in codes(answer)
+            for path in home.path.glob("catalog.db*"):
+                path.unlink()
+            home.run("rebuild", "--library", "lib")
+        if kind == "bind":
+            (point / "what is here now").unlink()
+            subprocess.run(mount, check=True)
+            shutil.rmtree(point / "d")
+            assert codes(home.run("backup", source, "--name", "t", "--type", "incremental")) == []
+            home.run("restore", "latest:t", "--to", tmp_path / "again")
+            assert describe(below(tmp_path / "again", source)).keys() == {b"mnt", b"beside"}
+    finally:
+        for _ in range(3):
+            subprocess.run(["umount", str(point)], check=False, capture_output=True)
+
+
+def test_a_link_above_a_source_leads_elsewhere(home: Home, tmp_path: Path) -> None:
+    """Then it is another tree, and a full set is made of it."""
+    for name in ("one", "two"):
+        (tmp_path / name / "app").mkdir(parents=True)
+        (tmp_path / name / "app/file").write_text(name)
+    link = tmp_path / "current"
+    link.symlink_to("one")
+    command = ("backup", link / "app", "--name", "t", "--type", "incremental")
+    home.run(*command)
+    link.unlink()
+    link.symlink_to("two")
+    answer = home.run(*command)
+    assert (codes(answer), answer.json["type"]) == (["no-parent"], "full")
+    assert home.run(*command).json["type"] == "incremental"
+
+
 def test_an_empty_source_is_not_deleted(home: Home, tree: Path, tmp_path: Path) -> None:
     """Somebody emptied it, or something that should be there is not: all of it stays until a full set is made."""
     home.run("backup", tree, "--name", "t")

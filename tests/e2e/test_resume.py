@@ -263,7 +263,7 @@ def test_the_source_is_not_mounted_any_more(home: Home, tmp_path: Path, point: s
         subprocess.run(["mount", "--move", str(mounted), str(keeps)], check=True)
         (mounted / "under it").touch()
         answer = home.run("job", "resume", job, code=1)
-        assert "another file system" in answer.err and "mount it" in answer.err
+        assert "the file system that was there" in answer.err and "mount it" in answer.err
         assert the_set(home)["state"] == "incomplete"
         subprocess.run(["mount", "--move", str(keeps), str(mounted)], check=True)
         is_whole(home, home.run("job", "resume", job).json["set_id"], tree, tmp_path)

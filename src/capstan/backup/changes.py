@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from capstan.backup.file_systems import FileSystems, is_elsewhere
 from capstan.backup.source import (
     Absence,
     BackupSource,
@@ -18,6 +17,7 @@ from capstan.backup.source import (
     SourceWarning,
 )
 from capstan.core.files import FileEntry, FileType, display_path, scan_key
+from capstan.core.mounts import Location, MountTable
 from capstan.errors import SourceError
 from capstan.fileindex.chain import ChainSet, Key, StateRow, state_rows
 
@@ -34,12 +34,12 @@ class ChangedSource:
     """Implements `backup.source.BackupSource`: another source without what the parent holds unchanged, and with the
     deletions.
 
-    `parent` is the chain that the new set builds on, oldest first, and `started_ns` when the new one began. That the
-    scan did not meet something proves nothing: it is called deleted when the source has looked for it, in the directory
-    where it was, in the file system where it was. Below a directory that cannot be read, where another file system is
-    (un)mounted, and in a root that is suddenly empty, all stays as the parent has it. `kept`: such directories that an
-    earlier process met before the point where this one begins; `stored_firsts`: names of files with further names that
-    it has stored.
+    `parent` is the chain that the new set builds on, oldest first, `before` the mounts of its last set, `started_ns`
+    when the new one began. That the scan did not meet something proves nothing: it is called deleted when the source
+    has looked for it, in the directory where it was, in the file system where it was. Below a directory that cannot be
+    read, where another file system is (un)mounted, and in a root that is suddenly empty, all stays as the parent has
+    it. `kept`: such directories that an earlier process met before the point where this one begins; `stored_firsts`:
+    names of files with further names that it has stored.
     """
 
     def __init__(
@@ -47,12 +47,14 @@ class ChangedSource:
         source: BackupSource,
         parent: Sequence[ChainSet],
         *,
+        before: MountTable,
         started_ns: int,
         kept: Iterable[bytes] = (),
         stored_firsts: Iterable[bytes] = (),
     ) -> None:
         self._source = source
         self._parent = parent
+        self._before = before
         self._started_ns = started_ns
         # Both are kept from scan to scan: one that begins in the middle must know what was met before it.
         self._kept = set(kept)
@@ -65,7 +67,9 @@ class ChangedSource:
     def scan(self, after: bytes | None = None, links: Iterable[FirstName] | None = None) -> Iterator[ScanItem]:
         start = None if after is None else scan_key(after)
         self._kept = {path for path in self._kept if start is not None and scan_key(path) <= start}
-        merge = _Merge(self._source, self._parent, start, self._started_ns, self._kept, self._stored_firsts)
+        merge = _Merge(
+            self._source, self._parent, self._before, start, self._started_ns, self._kept, self._stored_firsts
+        )
         return merge.run(self._source.scan(after, links))
 
     def open(self, entry: FileEntry) -> OpenedFile:
@@ -80,6 +84,12 @@ class ChangedSource:
     def find_absence(self, path: bytes) -> Absence | None:
         return self._source.find_absence(path)
 
+    def mounts(self) -> MountTable:
+        return self._source.mounts()
+
+    def locate(self, path: bytes) -> Location | None:
+        return self._source.locate(path)
+
     def is_bare(self, path: bytes) -> bool:
         return self._source.is_bare(path)
 
@@ -91,6 +101,7 @@ class _Merge:
         self,
         source: BackupSource,
         parent: Sequence[ChainSet],
+        before: MountTable,
         start: Key | None,
         now_ns: int,
         kept: set[bytes],
@@ -104,12 +115,11 @@ class _Merge:
         self._stored_firsts = stored_firsts
         self._last = start or (b"", b"")  # key of the last item
         self._bare: dict[bytes, bool] = {}  # of roots that something is missing in
-        self._file_systems = FileSystems()
+        self._before = before
         self._state = state_rows(parent)
-        self._old: StateRow | None = self._next_old()
+        self._old: StateRow | None = next(self._state, None)
         while start is not None and self._old is not None and self._old.key <= start:
-            self._pass_by(self._old.row.entry, start)
-            self._old = self._next_old()
+            self._old = next(self._state, None)
 
     def run(self, scan: Iterator[ScanItem]) -> Iterator[ScanItem]:
         """The items of `scan` that are to be stored, its warnings, what is gone, and directories that come again."""
@@ -148,30 +158,15 @@ class _Merge:
             self._last = key
             old = self._old if self._old is not None and self._old.key == key else None
             if old is not None:
-                self._old = self._next_old()
+                self._old = next(self._state, None)
             if isinstance(item, FileEntry):
                 yield from self._compare(item, old)
             elif isinstance(item, SourceWarning):
                 yield from self._warned(item, old)
         yield from self._gone_before(None)
 
-    def _next_old(self) -> StateRow | None:
-        """The parent's next entry."""
-        old = next(self._state, None)
-        if old is not None:
-            self._file_systems.note(old.row.entry)
-        return old
-
-    def _pass_by(self, old: FileEntry, start: Key) -> None:
-        """Leave an entry behind that lies before the start, but recognise file systems that the start lies in."""
-        if self._file_systems.is_top(old.path) or _lies_in(start[0], _inside(old.path)):
-            with suppress(OSError):
-                self._file_systems.recognise(old, self._source.entry(old.path))
-
     def _compare(self, entry: FileEntry, old: StateRow | None) -> Iterator[ScanItem]:
-        if old is not None:
-            self._file_systems.recognise(old.row.entry, entry)
-        if old is not None and is_elsewhere(entry, old.row.entry):
+        if old is not None and entry.type is FileType.DIRECTORY and self._is_elsewhere(entry.path):
             # The old row stays, so that the next set sees the same as this one.
             self._kept.add(entry.path)
             yield SourceWarning("unmounted", entry.path, _UNMOUNTED, old.row.entry)
@@ -217,7 +212,14 @@ class _Merge:
             old = self._old.row.entry
             if not self._is_kept(old.path):
                 yield from self._look_for(old)
-            self._old = self._next_old()
+            self._old = next(self._state, None)
+
+    def _is_elsewhere(self, path: bytes) -> bool:
+        """Whether another file system is at a mount point, or root, of the parent."""
+        mount = self._before.at(path)
+        with suppress(OSError):
+            return mount is not None and self._source.locate(path) != mount.location
+        return False
 
     def _look_for(self, old: FileEntry) -> Iterator[ScanItem]:
         """Call something deleted if that can be proven. What is there again will be met by the next backup."""
@@ -225,10 +227,7 @@ class _Merge:
         around = path if old.type is FileType.DIRECTORY else path.rpartition(b"/")[0]
         try:
             root = self._root_of(path)
-            if root is None:  # another tree was meant then: a link above a root led elsewhere
-                yield Deletion(path)
-                return
-            if self._is_bare(root):
+            if root is not None and self._is_bare(root):
                 self._kept.add(root)
                 yield SourceWarning("empty", root, _EMPTY)
                 return
@@ -239,12 +238,17 @@ class _Merge:
             return
         if absence is None:
             return
-        # Nothing can come back below what is no directory, wherever it was.
-        if absence.replaced or absence.device == self._file_systems.device_of(old):
+        # It is gone if that is the very directory, in the very file system, where it was. Nothing can come back below
+        # what is no directory, whatever was mounted there.
+        place = path if self._before.at(path) else path.rpartition(b"/")[0]
+        now = absence.location.below(place[len(absence.above) :].lstrip(b"/"))
+        if absence.replaced or now == self._before.locate(place):
             yield Deletion(path)
         else:
-            self._kept.add(around)
-            yield SourceWarning("unmounted", around, _GONE)
+            mount = self._before.around(path)
+            top = mount.path if mount else around
+            self._kept.add(top)
+            yield SourceWarning("unmounted", top, _GONE)
 
     def _root_of(self, path: bytes) -> bytes | None:
         """The innermost root that a path lies in, or is."""

@@ -1,53 +1,57 @@
-"""Whether a source is still the one that a set was begun with, before the set goes on in its middle."""
+"""Whether a source is still what it was: for the set that builds on another, and for one that goes on in its middle."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-
-import pyarrow.dataset as ds
-
-from capstan.backup.file_systems import FileSystems, is_elsewhere
 from capstan.backup.source import BackupSource
-from capstan.core.files import FileEntry, FileType, display_path, scan_key
+from capstan.core.files import display_path, is_below, scan_key
+from capstan.core.mounts import Mounted, MountTable
 from capstan.errors import SourceError
-from capstan.fileindex.chain import ChainSet, state_rows
-
-_DIRECTORIES = ds.field("type") == FileType.DIRECTORY.value
-_OTHER = "another file system is there than when this backup began"
-_GONE = "the file system that was there when this backup began is not mounted"
 
 
-def check_same_source(
-    source: BackupSource, state: Sequence[ChainSet], after: bytes, *, known: Collection[bytes] = ()
-) -> None:
-    """Look again at what the scan of an earlier process has passed by, and one that begins behind `after` will enter:
-    the directories around that path, and mount points. `state`: all that is stored, the set itself last; `known`:
-    directories that were not what they should be already then.
-
-    Raises SourceError when another file system is in one of them, or none any more: the set would be called whole, and
-    what it should hold of that directory would be missing.
-    """
-    file_systems = FileSystems()
-    end = scan_key(after)
-    for key, row, *_ in state_rows(state, _DIRECTORIES):
-        if key > end:
-            break
-        entry = row.entry
-        file_systems.note(entry)
-        inside = entry.path.replace(b"/", b"\0")
-        around = end[0] == inside or end[0].startswith(inside + b"\0")
-        to_come = inside > end[0]
-        if entry.path not in known and (around or (to_come and file_systems.is_top(entry.path))):
-            _check(source, entry, is_top=file_systems.is_top(entry.path))
+def mounts_on_top_of(source: BackupSource, before: MountTable) -> MountTable:
+    """The mounts of a new set on top of one with the mounts `before`: those of now, and what is absent of the others.
+    Raises SourceError."""
+    return before.carried_on(source.mounts(), (item for item in before if _is_absent(source, item)))
 
 
-def _check(source: BackupSource, entry: FileEntry, *, is_top: bool) -> None:
-    reason = _OTHER
+def _is_absent(source: BackupSource, item: Mounted) -> bool:
+    """Whether what was mounted there is not, and may come back: a file can be in its place for good."""
     try:
-        if not is_elsewhere(source.entry(entry.path), entry):
-            return
+        return source.locate(item.path) != item.location and not _is_file(source, item.path)
     except OSError:
-        if not is_top:
-            return  # a directory may go; and what cannot be read, the scan will tell
-        reason = _GONE
-    raise SourceError(path="/" + display_path(entry.path), reason=reason)
+        return True
+
+
+def _is_file(source: BackupSource, path: bytes) -> bool:
+    return source.locate(path) is None and source.find_absence(path) is None
+
+
+def check_same_source(source: BackupSource, mounts: MountTable, after: bytes) -> None:
+    """Look again at what was mounted when a set with these `mounts` was begun, before it goes on behind `after`.
+
+    Raises SourceError when a root is another directory now, or another file system is at a mount point, or none any
+    more: the set would be called whole, and what it should hold of that would be missing. What was stored whole before
+    does not matter any more.
+    """
+    if not mounts:
+        return  # the set was begun by a version that did not note them
+    if mounts.roots != frozenset(source.roots):
+        [gone, *_] = sorted(mounts.roots ^ frozenset(source.roots))
+        reason = "the sources lead elsewhere than when this backup began"
+        raise SourceError(path="/" + display_path(gone), reason=reason)
+    for item in mounts:
+        if item.absent or _is_done(item.path, after):
+            continue
+        try:
+            same = source.locate(item.path) == item.location or _is_file(source, item.path)
+        except OSError:
+            same = False
+        if not same:
+            reason = "the file system that was there when this backup began is not, or another one"
+            raise SourceError(path="/" + display_path(item.path), reason=reason)
+
+
+def _is_done(path: bytes, after: bytes) -> bool:
+    """Whether all that lies below a path comes before `after`, or at it."""
+    inside = path.replace(b"/", b"\0")
+    return scan_key(after)[0] > inside and not is_below(after, path)

@@ -27,6 +27,7 @@ from capstan.clock import Clock
 from capstan.core.backup import BackupSet, SetState
 from capstan.core.job import BackupPhase
 from capstan.core.media import CartridgeState
+from capstan.core.mounts import MountTable
 from capstan.errors import CapstanError, CartridgeTooSmall, DeviceError, JobCancelled, Remedy, TransportError
 from capstan.fileindex.chain import ChainSet
 from capstan.fileindex.store import FileIndexStore
@@ -74,8 +75,8 @@ class BackupEngine:
         that no cartridge was ever opened for is not kept.
         """
         await context.phase(BackupPhase.CREATE)
-        self._open_source(request)  # what cannot even be asked for makes no set
-        return await self._back_up(request, context, await self._sets.create(request, context))
+        source = self._open_source(request)  # what cannot even be asked for makes no set
+        return await self._back_up(request, context, await self._sets.create(request, context, source))
 
     async def resume(self, request: BackupRequest, context: JobContext) -> dict[str, Any]:
         """Go on with the set of a job that ended early, behind its last commit point; the result is as of `run`.
@@ -86,7 +87,8 @@ class BackupEngine:
         await context.phase(BackupPhase.CREATE)
         await self._manager.open(request.library)
         if not context.job.set_id:
-            return await self._back_up(request, context, await self._sets.create(request, context))
+            source = self._open_source(request)
+            return await self._back_up(request, context, await self._sets.create(request, context, source))
         backup_set = await self._sets.take_up(context)
         whole = backup_set.state is SetState.COMPLETE
         await context.tell(
@@ -136,6 +138,7 @@ class _Work:
         self._set = backup_set
         self.begun = resumed  # a tape may have something of the set
         self._chain = SetChain()
+        self._before = MountTable()
         # What of the source has changed cannot be counted beforehand.
         estimate = None if backup_set.parent_id else SizeEstimate(engine._open_source(request))
         self._progress = BackupProgress(context, engine._clock, estimate)
@@ -284,7 +287,7 @@ class _Work:
     async def _go_back(self) -> Committed:
         """Start the pipeline behind the last commit point; of what is not committed, nothing is used again."""
         await asyncio.to_thread(self._pipeline.stop)
-        committed, parent = await self._engine._sets.read_committed(self._set.id)
+        committed, parent, self._before = await self._engine._sets.read_committed(self._set.id)
         self._chain = committed.chain
         if not committed.final:
             await asyncio.to_thread(self._check_source, committed)
@@ -295,7 +298,7 @@ class _Work:
     def _check_source(self, committed: Committed) -> None:
         if committed.resume.after is not None:
             source = self._engine._open_source(self._request)
-            check_same_source(source, committed.state, committed.resume.after, known=committed.unlisted)
+            check_same_source(source, MountTable.from_plain(self._set.mounts), committed.resume.after)
 
     def _new_pipeline(self, committed: Committed, parent: Sequence[ChainSet]) -> FramePipeline:
         source = self._engine._open_source(self._request)
@@ -303,6 +306,7 @@ class _Work:
             source = ChangedSource(
                 source,
                 parent,
+                before=self._before,
                 started_ns=self._set.started_ns,
                 kept=committed.unlisted,
                 stored_firsts=committed.stored_firsts,

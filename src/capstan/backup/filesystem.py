@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from capstan.backup.exclude import ExcludeRules
 from capstan.backup.hard_links import HardLinks
 from capstan.backup.inode_entry import entry_of
-from capstan.backup.reach import by_descriptor, find_absence, open_file, open_listed, within_reach
+from capstan.backup.mount_info import MountInfo
+from capstan.backup.reach import by_descriptor, innermost_directory, open_file, open_listed, open_searched, within_reach
 from capstan.backup.roots import stored_roots
 from capstan.backup.source import Absence, FirstName, Inode, OpenedFile, SourceWarning
 from capstan.backup.tree_walk import TreeWalk, WalkRules, source_error
 from capstan.backup.unread import Unread
-from capstan.core.files import FileEntry, FileType
+from capstan.core.files import FileEntry, FileType, is_below
+from capstan.core.mounts import Location, Mounted, MountTable
 from capstan.errors import SourceError
 
 
@@ -48,6 +51,7 @@ class FilesystemSource:
         )
         self._links = HardLinks()
         self._unread = Unread()
+        self._info = MountInfo()
 
     @property
     def roots(self) -> Sequence[bytes]:
@@ -63,7 +67,8 @@ class FilesystemSource:
         for root in sorted(self._rules.roots):
             _check_root(root)  # a root that cannot be read ends the scan before anything was stored
         if self._rules.roots:
-            for item in TreeWalk(self._rules, after, self._links, self._unread):
+            walk = TreeWalk(self._rules, after, self._links, self._unread, mounts=self.mounts(), info=self._info)
+            for item in walk:
                 yield item
                 if self._unread:
                     yield from self._unread.take()
@@ -98,7 +103,35 @@ class FilesystemSource:
         return found
 
     def find_absence(self, path: bytes) -> Absence | None:
-        return find_absence(path)
+        with innermost_directory(path) as (at, above, gone, replaced):
+            return Absence(above, self._info.locate(at, above), replaced) if gone else None
+
+    def locate(self, path: bytes) -> Location | None:
+        try:
+            descriptor = open_searched(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            return self._info.locate(descriptor, path)
+        finally:
+            os.close(descriptor)
+
+    def mounts(self) -> MountTable:
+        found = []
+        for root in self.roots:
+            try:
+                location = self.locate(root) or self.locate(root.rpartition(b"/")[0])
+            except OSError as error:
+                raise source_error(root, error) from error
+            if location is not None:
+                found.append(Mounted(root, location, is_root=True))
+        for point in sorted(set(self._info.points()) - self._rules.roots):
+            if not self._rules.one_file_system and any(is_below(point, root) for root in self._rules.roots):
+                with suppress(OSError):  # a mount point that nobody can reach any more: another one lies over it
+                    location = self.locate(point)
+                    if location is not None:
+                        found.append(Mounted(point, location))
+        return MountTable(found)
 
     def is_bare(self, path: bytes) -> bool:
         try:

@@ -13,18 +13,19 @@ from capstan.catalog.catalog import Catalog
 from capstan.catalog.chains import chain_of, index_chain
 from capstan.core.backup import BackupSet, SetState, SetType
 from capstan.core.files import display_path
+from capstan.core.mounts import MountTable
 from capstan.errors import HomeDamaged, ParentMissing
 from capstan.fileindex.chain import ChainSet
 from capstan.fileindex.store import FileIndexStore
 
 
 async def find_parent(
-    catalog: Catalog, store: FileIndexStore, request: BackupRequest, host: str
+    catalog: Catalog, store: FileIndexStore, request: BackupRequest, roots: Sequence[bytes], host: str
 ) -> tuple[BackupSet | None, int, str]:
     """The newest whole set of the series that can be built on, by its number; a full one for a differential backup.
 
-    With it, how many sets a restore will need then. None, and why, when there is none: then a full backup has to be
-    made.
+    `roots`: where the sources lead now. With the set, how many sets a restore will need then. None, and why, when there
+    is none: then a full backup has to be made.
     """
     why = f"series {request.name} has no complete {'full ' if request.type is SetType.DIFFERENTIAL else ''}set"
     async with catalog.snapshot() as repositories:
@@ -34,7 +35,7 @@ async def find_parent(
             if request.type is SetType.DIFFERENTIAL and candidate.type is not SetType.FULL:
                 continue
             try:
-                reason = _unlike(candidate, request, host)
+                reason = _unlike(candidate, request, roots, host)
                 if not reason:
                     chain = await chain_of(repositories, candidate)
                     indexes = await index_chain(repositories, store, chain)
@@ -47,7 +48,7 @@ async def find_parent(
     return None, 1, why
 
 
-def _unlike(candidate: BackupSet, request: BackupRequest, host: str) -> str:
+def _unlike(candidate: BackupSet, request: BackupRequest, roots: Sequence[bytes], host: str) -> str:
     """Why a set is not about the same as the request; empty when it is."""
     if candidate.host != host:
         return f"it was made on {candidate.host}"
@@ -58,6 +59,10 @@ def _unlike(candidate: BackupSet, request: BackupRequest, host: str) -> str:
         return f"it was made with other patterns: {' '.join(map(str, candidate.excludes)) or 'none'}"
     if candidate.one_file_system != request.one_file_system:
         return f"it was made {'with' if candidate.one_file_system else 'without'} --one-file-system"
+    before = MountTable.from_plain(candidate.mounts).roots
+    if before != frozenset(roots):
+        led = " ".join("/" + display_path(path) for path in sorted(before))
+        return f"its sources led to {led or 'nobody knows where'}"
     return ""
 
 

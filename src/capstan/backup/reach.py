@@ -7,8 +7,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from capstan.backup.source import Absence
-
 # Bytes of a path that go into one call: PATH_MAX less what `/proc/self/fd/N/` needs in front.
 LONGEST = 4000
 
@@ -66,23 +64,28 @@ def open_searched(path: bytes) -> int:
         return os.open(rest, _SEARCHED, dir_fd=at)
 
 
-def find_absence(path: bytes) -> Absence | None:
-    """See `BackupSource.find_absence`. What is not in a directory, as it is open, is not there."""
+@contextmanager
+def innermost_directory(path: bytes) -> Iterator[tuple[int, bytes, bool, bool]]:
+    """The innermost directory on the way to a stored path: (descriptor, its path, whether nothing is under the path,
+    whether the next name on the way is there and no directory). What is not in a directory, as it is open, is not
+    there. No link is followed; the descriptor is closed at the end. Raises OSError where it cannot be searched."""
     *above, last = path.split(b"/")
     at = os.open(b"/", _SEARCHED)
     try:
-        for name in above:
+        for depth, name in enumerate(above):
             try:
                 inner = os.open(name, _SEARCHED, dir_fd=at)
             except (FileNotFoundError, NotADirectoryError) as error:  # a link is no directory either
-                return Absence(os.fstat(at).st_dev, replaced=isinstance(error, NotADirectoryError))
+                yield at, b"/".join(above[:depth]), True, isinstance(error, NotADirectoryError)
+                return
             os.close(at)
             at = inner
         try:
             os.stat(last, dir_fd=at, follow_symlinks=False)
         except FileNotFoundError:
-            return Absence(os.fstat(at).st_dev, replaced=False)
-        return None
+            yield at, b"/".join(above), True, False
+        else:
+            yield at, b"/".join(above), False, False
     finally:
         os.close(at)
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
+from capstan.backup.continuity import mounts_on_top_of
 from capstan.backup.parent import find_parent
 from capstan.backup.request import BackupRequest
 from capstan.backup.resume import Committed, read_committed
+from capstan.backup.source import BackupSource
 from capstan.catalog.catalog import Catalog
 from capstan.catalog.chains import chain_of, index_chain
 from capstan.clock import Clock
 from capstan.core.backup import BackupSet, SetState, SetType
 from capstan.core.files import display_path
 from capstan.core.ids import new_uuid
+from capstan.core.mounts import MountTable
 from capstan.errors import CapstanError, Refused
 from capstan.fileindex.chain import ChainSet
 from capstan.fileindex.store import FileIndexStore
@@ -30,11 +33,11 @@ class SetRegister:
         self._host = host
         self._chain_limit = chain_limit
 
-    async def _find_parent(self, request: BackupRequest, context: JobContext) -> BackupSet | None:
+    async def _find_parent(self, request: BackupRequest, context: JobContext, source: BackupSource) -> BackupSet | None:
         """What an incremental or differential set builds on; None for a full one, also where it must become one."""
         if request.type is SetType.FULL:
             return None
-        parent, length, why = await find_parent(self._catalog, self._store, request, self._host)
+        parent, length, why = await find_parent(self._catalog, self._store, request, source.roots, self._host)
         if parent is None:
             await context.warning("no-parent", detail=f"a full backup is made: {why}")
         elif length > self._chain_limit:
@@ -42,8 +45,11 @@ class SetRegister:
             await context.warning("long-chain", detail=detail)
         return parent
 
-    async def create(self, request: BackupRequest, context: JobContext) -> BackupSet:
-        parent = await self._find_parent(request, context)
+    async def create(self, request: BackupRequest, context: JobContext, source: BackupSource) -> BackupSet:
+        """A new set of what `source` is now. SourceError when a root of it cannot be looked at."""
+        parent = await self._find_parent(request, context, source)
+        before = MountTable.from_plain(parent.mounts) if parent else MountTable()
+        mounts = await asyncio.to_thread(mounts_on_top_of, source, before)
         async with self._catalog.transaction() as catalog:
             backup_set = BackupSet(
                 id=new_uuid(),
@@ -56,6 +62,7 @@ class SetRegister:
                 sources=[display_path(path) for path in request.sources],
                 excludes=request.plain_excludes,
                 one_file_system=request.one_file_system,
+                mounts=[item.as_plain() for item in mounts],
                 job_id=context.job_id,
                 host=self._host,
                 pool=request.pool,
@@ -81,8 +88,8 @@ class SetRegister:
                 await catalog.backups.save(backup_set)
         return backup_set
 
-    async def read_committed(self, set_id: str) -> tuple[Committed, list[ChainSet]]:
-        """How far a set is committed, by catalog and file index, and the chain that it builds on.
+    async def read_committed(self, set_id: str) -> tuple[Committed, list[ChainSet], MountTable]:
+        """How far a set is committed, by catalog and file index; the chain that it builds on, and the mounts of that.
 
         Errors as of `backup.resume.read_committed` and `catalog.chains`.
         """
@@ -91,7 +98,8 @@ class SetRegister:
             commits = await catalog.backups.list_commits(set_id=set_id)
             chain = (await chain_of(catalog, backup_set))[:-1]
             parent = await index_chain(catalog, self._store, chain)
-        return await asyncio.to_thread(read_committed, backup_set, commits, self._store, parent), parent
+        before = MountTable.from_plain(chain[-1].mounts) if chain else MountTable()
+        return await asyncio.to_thread(read_committed, backup_set, commits, self._store, parent), parent, before
 
     async def close(self, set_id: str, context: JobContext, *, begun: bool) -> None:
         """A set that ended early is INCOMPLETE from now on; what it committed restores. `begun`: something of it may be

@@ -40,7 +40,6 @@ class Committed:
 
     `links`: stored files with names still to come, `stored_firsts` those of them that this set holds, not its parents.
     `unlisted`: directories that could not be looked into so far: what was in them before must not be taken for deleted.
-    `state`: the chain that the set builds on, and itself as far as it is committed.
     """
 
     chain: SetChain = field(default_factory=SetChain)
@@ -48,7 +47,6 @@ class Committed:
     links: tuple[FirstName, ...] = ()
     stored_firsts: frozenset[bytes] = frozenset()
     unlisted: tuple[bytes, ...] = ()
-    state: tuple[ChainSet, ...] = ()
     final: bool = False
 
 
@@ -83,7 +81,6 @@ def read_committed(
         links=tuple(first for first, _ in first_names.values()),
         stored_firsts=frozenset(first.path for first, place in first_names.values() if place == len(parent)),
         unlisted=tuple(row.entry.path for part in parts for row in read_rows(part.files, _UNLISTED)),
-        state=state,
         final=last.final,
     )
 

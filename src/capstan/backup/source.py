@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from capstan.core.files import FileEntry
+from capstan.core.mounts import Location, MountTable
 
 Inode = tuple[int, int]  # device, inode
 
@@ -69,10 +70,11 @@ class FirstName(NamedTuple):
 
 
 class Absence(NamedTuple):
-    """Where something is not any more: in a directory on this `device`. `replaced`: something else than a directory is
-    there, under the path of one that led to it."""
+    """That something is not there: `above` is the innermost directory towards it that is, and `location` where that is.
+    `replaced`: something else than a directory has the name of the next one."""
 
-    device: int
+    above: bytes
+    location: Location
     replaced: bool
 
 
@@ -127,6 +129,15 @@ class BackupSource(Protocol):
         it that is there. No link is followed. None where something is under the path. Raises OSError where that cannot
         be looked at.
         """
+        ...
+
+    def mounts(self) -> MountTable:
+        """The roots, and the mount points below them whose content a scan yields, as they are now. Nothing for what is
+        no directory. Raises SourceError when a root cannot be looked at."""
+        ...
+
+    def locate(self, path: bytes) -> Location | None:
+        """Where the directory at a stored path is; None if there is none. Raises OSError."""
         ...
 
     def is_bare(self, path: bytes) -> bool:

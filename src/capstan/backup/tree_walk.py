@@ -13,12 +13,14 @@ from pathlib import Path
 from capstan.backup.exclude import ExcludeRules
 from capstan.backup.hard_links import HardLinks
 from capstan.backup.inode_entry import entry_of
+from capstan.backup.mount_info import MountInfo
 from capstan.backup.reach import LONGEST, by_descriptor, open_listed, open_searched
 from capstan.backup.roots import RootTree, root_tree
 from capstan.backup.sorted_names import SortedNames
 from capstan.backup.source import Inode, SourceWarning
 from capstan.backup.unread import Unread
 from capstan.core.files import FileEntry, FileType, scan_key
+from capstan.core.mounts import MountTable
 from capstan.errors import SourceError
 
 _ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
@@ -55,10 +57,8 @@ class _Directory:
     above: RootTree | None
     is_root: bool
     root_bytes: int  # of its root's path, with the slash behind it
-    device: int  # of its file system: as its entry says until it is open, then the one that is read
-    is_mount: bool  # by its entry
+    device: int  # of the file system that the walk keeps to
     below: SortedNames
-    mounts: dict[bytes, int] = field(default_factory=dict)  # of those below that lie in others: in which
     rest: Iterator[bytes] = field(default_factory=lambda: iter(()))
 
     @property
@@ -71,8 +71,21 @@ class TreeWalk:
     """Iterate it once. Everything that leads to the roots is walked by the same code as what is in them, so that the
     order is that of one tree, however many roots there are."""
 
-    def __init__(self, rules: WalkRules, after: bytes | None, links: HardLinks, unread: Unread) -> None:
+    def __init__(
+        self,
+        rules: WalkRules,
+        after: bytes | None,
+        links: HardLinks,
+        unread: Unread,
+        *,
+        mounts: MountTable,
+        info: MountInfo,
+    ) -> None:
+        """`mounts`: what a directory must be when its turn comes. What is mounted later is taken as it is."""
         self._rules = rules
+        self._mounts = mounts
+        self._info = info
+        self._points = frozenset(info.points())
         self._unread = unread
         self._start = None if after is None else scan_key(after)
         self._links = links
@@ -81,7 +94,7 @@ class TreeWalk:
         """Depth first, with an explicit stack: depth has no limit. Raises SourceError, StorageFailed."""
         path = b""
         above = root_tree(self._rules.roots)
-        here = self._inner(0, above, is_root=above is None, root_bytes=0, device=0, is_mount=False)
+        here = self._inner(0, above, is_root=above is None, root_bytes=0, device=0)
         stack: list[_Directory] = []
         while True:
             yield from self._directory(path, here)
@@ -100,15 +113,14 @@ class TreeWalk:
                 above,
                 is_root=is_root,
                 root_bytes=len(path) + 1 if is_root else outer.root_bytes,
-                device=outer.mounts.get(name, outer.device),
-                is_mount=name in outer.mounts,
+                device=outer.device,
             )
 
     def _inner(
-        self, path_bytes: int, above: RootTree | None, *, is_root: bool, root_bytes: int, device: int, is_mount: bool
+        self, path_bytes: int, above: RootTree | None, *, is_root: bool, root_bytes: int, device: int
     ) -> _Directory:
         below = SortedNames(self._rules.spool, self._rules.names_in_memory)
-        return _Directory(path_bytes, above, is_root, root_bytes, device, is_mount, below)
+        return _Directory(path_bytes, above, is_root, root_bytes, device, below)
 
     def _directory(self, path: bytes, here: _Directory) -> Iterator[_Found]:
         """The entries of one directory, which is open meanwhile; fills `here.below`."""
@@ -123,8 +135,12 @@ class TreeWalk:
                 # It may be another one by now than the one whose entry was made.
                 if not here.is_needed and self._is_skipped(found):
                     return
-                may_enter = here.is_needed or self._may_enter(path, here.device, found)
-                if found.st_dev != here.device and (here.is_mount or not may_enter):
+                mount = self._mounts.at(path)
+                if mount is not None:
+                    as_expected = self._info.locate(descriptor, path) == mount.location
+                else:
+                    as_expected = here.is_needed or self._may_enter(path, here.device, found)
+                if not as_expected:
                     yield self._not_listed(path, here, OSError(0, _REMOUNTED), "unmounted")
                     return
                 here.device = found.st_dev
@@ -146,7 +162,7 @@ class TreeWalk:
     def _entries(self, path: bytes, here: _Directory, descriptor: int, names: Iterable[bytes]) -> Iterator[_Found]:
         """What is in one directory. This is the inner loop of every scan."""
         inside, root_bytes, excludes = here.above is None, here.root_bytes, self._rules.excludes
-        excluding = bool(excludes) and inside
+        roots, excluding = self._rules.roots, bool(excludes) and inside  # a root in another was named by itself
         prefix = path + b"/" if path else b""
         entered_from, seen_to = self._bounds(path)
         last = b""
@@ -161,7 +177,7 @@ class TreeWalk:
             if old and (name < entered_from or (inside and not directory)):
                 continue
             child = prefix + name
-            if excluding and excludes.match(child[root_bytes:], directory=directory):
+            if excluding and child not in roots and excludes.match(child[root_bytes:], directory=directory):
                 continue
             try:
                 found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
@@ -175,9 +191,6 @@ class TreeWalk:
                 if inside and self._is_skipped(found):
                     continue
                 if name >= entered_from and (not inside or self._may_enter(child, here.device, found)):
-                    if found.st_dev != here.device:
-                        found = _mounted(descriptor, name, found)
-                        here.mounts[name] = found.st_dev
                     here.below.append(name)
             elif here.above is not None and here.above[name] is not None:
                 raise source_error(child, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
@@ -209,7 +222,9 @@ class TreeWalk:
 
     def _may_enter(self, path: bytes, device: int, found: os.stat_result) -> bool:
         """Whether a directory belongs to the walk. A root does, also where it lies in another one as a mount point."""
-        return not self._rules.one_file_system or found.st_dev == device or path in self._rules.roots
+        if not self._rules.one_file_system or path in self._rules.roots:
+            return True
+        return found.st_dev == device and path not in self._points
 
     def _bounds(self, path: bytes) -> tuple[bytes, bytes]:
         """Where the start lies in the directory `path`: the first name that is entered, if it is a directory, and the
@@ -229,18 +244,6 @@ class TreeWalk:
         if here.is_needed:
             raise source_error(path, error) from None
         return SourceWarning(code, path, error.strerror or "") if code else warning_of(path, error)
-
-
-def _mounted(descriptor: int, name: bytes, found: os.stat_result) -> os.stat_result:
-    """What is at a mount point: where the system mounts when somebody comes, that is not known before."""
-    try:
-        top = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
-        try:
-            return os.fstat(top)
-        finally:
-            os.close(top)
-    except OSError:
-        return found  # its own turn will tell
 
 
 def _marked_names(found: Iterable[os.DirEntry[str]]) -> Iterator[bytes]:

@@ -43,7 +43,7 @@ class BackupSet:
 
     `bytes` counts the files' content, `stored_bytes` the payload on tape. `missing` names the cartridges that a
     PARTIAL set lacks. `excludes` (in the JSON-safe form of `core.plain`) and `one_file_system`: what of the sources was
-    left out.
+    left out. `mounts`: the file systems that it was made of (`core.mounts.MountTable`).
     """
 
     id: str
@@ -55,6 +55,7 @@ class BackupSet:
     sources: list[str] = field(default_factory=list)
     excludes: list[Any] = field(default_factory=list)
     one_file_system: bool = False
+    mounts: list[dict[str, Any]] = field(default_factory=list)
     parent_id: str = ""
     job_id: str = ""
     host: str = ""

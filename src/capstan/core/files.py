@@ -82,3 +82,8 @@ def scan_key(path: bytes) -> tuple[bytes, bytes]:
     """
     directory, _, name = path.rpartition(b"/")
     return directory.replace(b"/", b"\0"), name
+
+
+def is_below(path: bytes, above: bytes) -> bool:
+    """Whether a stored path lies below another, in whatever depth."""
+    return path.startswith(above + b"/") or (not above and bool(path))

@@ -46,6 +46,7 @@ class Row(DeclarativeBase):
         dict[str, Any]: JSON,
         list[str]: JSON,
         list[Any]: JSON,
+        list[dict[str, Any]]: JSON,
         int: BigInteger,
         str: String,
     }
@@ -136,6 +137,7 @@ class SetRow(Row):
     sources: Mapped[list[str]]
     excludes: Mapped[list[Any]]
     one_file_system: Mapped[bool]
+    mounts: Mapped[list[dict[str, Any]]]
     parent_id: Mapped[str] = mapped_column(String(36))
     job_id: Mapped[str] = mapped_column(String(16))
     host: Mapped[str] = mapped_column(String(255))

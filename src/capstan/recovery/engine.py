@@ -18,6 +18,7 @@ from capstan.clock import Clock
 from capstan.core.backup import BackupSet
 from capstan.core.files import display_path
 from capstan.core.job import RestorePhase
+from capstan.core.mounts import MountTable
 from capstan.errors import NotFound, TargetError
 from capstan.fileindex.store import FileIndexStore
 from capstan.jobs.context import JobContext
@@ -304,6 +305,11 @@ async def read_prepared(
     since the job began. Errors as of `read_sets`."""
     if prepared.shortfall is not None:
         report.fall_short(prepared.shortfall)
+    for mount in MountTable.from_plain(prepared.backup_set.mounts):
+        if mount.absent and target is not None:
+            report.warn(
+                "kept", mount.path, "its file system was not mounted then: below it all is as in an earlier set"
+            )
     readings = prepared.readings(target, report, context=context, digests=digests, on_step=phases.begin)
 
     async def tick() -> None:

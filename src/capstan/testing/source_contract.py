@@ -118,18 +118,32 @@ class SourceContract:
             ]
 
     def test_what_is_gone_is_proven(self, tree: Path) -> None:
-        """By the device of the innermost directory that is there; nothing is reached through a link, or what is no
-        directory."""
+        """By the innermost directory that is there; nothing is reached through a link, or what is no directory."""
         fill(tree)
-        top, device = os.fsencode(tree).lstrip(b"/"), tree.stat().st_dev
-        source = self.source(tree)
+        top, source = os.fsencode(tree).lstrip(b"/"), self.source(tree)
+
+        def absence(name: bytes) -> tuple[bytes, bool]:
+            found = source.find_absence(top + b"/" + name)
+            assert found is not None
+            assert found.location == source.locate(found.above)
+            return found.above[len(top) + 1 :], found.replaced
+
         (tree / "alias").symlink_to("b")
-        for name in (b"a/3", b"empty", b"alias", b"link"):
+        for name in (b"a/3", b"empty", b"link"):
             assert source.find_absence(top + b"/" + name) is None
-        for name in (b"a/4", b"empty/x", b"never/was/here"):
-            assert source.find_absence(top + b"/" + name) == (device, False)
-        for name in (b"a/3/below a file", b"alias/5", b"link/1"):
-            assert source.find_absence(top + b"/" + name) == (device, True)
+        assert (absence(b"a/4"), absence(b"never/was/here")) == ((b"a", False), (b"", False))
+        assert (absence(b"a/3/below a file"), absence(b"link/1")) == ((b"a", True), (b"", True))
+
+    def test_mounts_and_locations(self, tree: Path) -> None:
+        """The roots are among the mounts, each where it is; a directory's place follows from that of one above it."""
+        fill(tree)
+        source = self.source(tree)
+        assert source.mounts().roots == frozenset(source.roots)
+        for root in source.roots:
+            mount = source.mounts().at(root)
+            assert mount is not None and mount.location == source.locate(root)
+            assert source.mounts().locate(root + b"/b/x") == source.locate(root + b"/b/x")
+            assert source.locate(root + b"/b/5") is source.locate(root + b"/never") is None
 
     def test_bare_is_what_has_nothing_in_it(self, tree: Path) -> None:
         """Of a directory; what is no directory is not."""

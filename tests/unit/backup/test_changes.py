@@ -11,6 +11,7 @@ import pytest
 from capstan.backup.changes import ChangedSource
 from capstan.backup.source import Absence, Deletion, DirectoryAgain, OpenedFile, ScanItem, SourceWarning
 from capstan.core.files import FileEntry, FileFlag, FileType, scan_key
+from capstan.core.mounts import Location, Mounted, MountTable
 from capstan.errors import SourceError
 from capstan.fileindex.builder import FileIndexBuilder
 from capstan.fileindex.chain import ChainSet
@@ -32,7 +33,7 @@ def folder(path: str, **facts: object) -> FileEntry:
 
 class ListedSource:
     """A source that gives what it was given. `there`: what is found there beside the items when it is looked for; all
-    else is gone from the device that `devices` has for its directory."""
+    else is gone. `mounts`: what is mounted where, beside "disk"; in "shut" nothing can be looked for."""
 
     def __init__(
         self,
@@ -40,12 +41,12 @@ class ListedSource:
         roots: Sequence[bytes] = (b"r",),
         *,
         there: Sequence[FileEntry] = (),
-        devices: dict[bytes, int] | None = None,
+        mounts: dict[bytes, str] | None = None,
     ) -> None:
         self.roots = roots
         self._items = items
         self._there = {item.path: item for item in (*items, *there) if isinstance(item, FileEntry)}
-        self._devices = devices or {}
+        self._mounts = table(mounts or {}, roots)
 
     def scan(self, after: bytes | None = None, links: object = None) -> Iterator[ScanItem]:
         return (item for item in self._items if after is None or scan_key(item.path) > scan_key(after))
@@ -62,16 +63,31 @@ class ListedSource:
         return self._there[path]
 
     def find_absence(self, path: bytes) -> Absence | None:
-        directory = path.rpartition(b"/")[0]
-        device = self._devices.get(directory, 1)
-        if device < 0:
+        above = path.rpartition(b"/")[0]
+        location = self.locate(above) or Location("disk", b"")
+        if location.file_system == "shut":
             raise PermissionError(13, "Permission denied")
-        above = self._there.get(directory)
-        replaced = above is not None and above.type is not FileType.DIRECTORY
-        return None if path in self._there else Absence(device, replaced=replaced)
+        found = self._there.get(above)
+        return None if path in self._there else Absence(above, location, found is not None and not is_folder(found))
+
+    def mounts(self) -> MountTable:
+        return self._mounts
+
+    def locate(self, path: bytes) -> Location | None:
+        return self._mounts.locate(path)
 
     def is_bare(self, path: bytes) -> bool:
         return not any(there.startswith(path + b"/") for there in self._there)
+
+
+def is_folder(entry: FileEntry) -> bool:
+    return entry.type is FileType.DIRECTORY
+
+
+def table(mounts: dict[bytes, str], roots: Sequence[bytes] = (b"r",)) -> MountTable:
+    """Roots on "disk", and what is mounted below them."""
+    below = [Mounted(path, Location(name, b"")) for path, name in mounts.items()]
+    return MountTable([*(Mounted(root, Location("disk", root), is_root=True) for root in roots), *below])
 
 
 TREE = [folder("r"), file("r/a"), folder("r/d"), file("r/z"), file("r/d/1"), file("r/d/2")]
@@ -95,12 +111,19 @@ def changes(
     after: bytes | None = None,
     kept: Sequence[bytes] = (),
     there: Sequence[FileEntry] = (),
-    devices: dict[bytes, int] | None = None,
+    had: dict[bytes, str] | None = None,
+    has: dict[bytes, str] | None = None,
 ) -> list[str]:
-    """What is yielded: `+path` stored, `-path` deleted, `code:path` warned about."""
-    listed = ListedSource(now, there=there, devices=devices)
-    source = ChangedSource(listed, [parent(tmp_path, before, flags)], started_ns=NOW, kept=kept)
+    """What is yielded: `+path` stored, `-path` deleted, `code:path` warned about. What was mounted, and what is now."""
+    listed = ListedSource(now, there=there, mounts=has)
+    source = changed(listed, parent(tmp_path, before, flags), had=had, kept=kept)
     return [told(item) for item in source.scan(after) if not isinstance(item, DirectoryAgain)]
+
+
+def changed(
+    source: ListedSource, parent: ChainSet, *, had: dict[bytes, str] | None = None, kept: Sequence[bytes] = ()
+) -> ChangedSource:
+    return ChangedSource(source, [parent], before=table(had or {}, source.roots), started_ns=NOW, kept=kept)
 
 
 def told(item: ScanItem) -> str:
@@ -181,7 +204,7 @@ def test_a_directory_that_cannot_be_looked_at_keeps_its_content(tmp_path: Path) 
     """It goes into the index as unreadable, so that a scan that begins behind it knows."""
     now = [folder("r"), file("r/a"), SourceWarning("unreadable", b"r/d"), file("r/z")]
     assert changes(tmp_path, now) == ["unreadable:r/d"]
-    source = ChangedSource(ListedSource(now), [parent(tmp_path, TREE)], started_ns=NOW)
+    source = changed(ListedSource(now), parent(tmp_path, TREE))
     [warning] = source.scan()
     assert isinstance(warning, SourceWarning)
     assert warning.entry == folder("r/d")
@@ -200,44 +223,34 @@ def test_a_socket_takes_the_place_of_a_file(tmp_path: Path) -> None:
     assert changes(tmp_path, now) == ["-r/z", "socket:r/z"]
 
 
-def test_an_unmounted_file_system_keeps_its_content(tmp_path: Path) -> None:
-    """Its mount point is there with another device and inode. The next set sees the same, so its own row stays."""
-    before = [replace(e, device=2, inode=2) if e.path == b"r/d" else e for e in TREE]
-    now = without("r/d/1", "r/d/2")
-    assert changes(tmp_path, now, before) == ["unmounted:r/d"]
-    assert changes(tmp_path, [file("r/z")], before, after=b"r/d", kept=[b"r/d"]) == []
+M = {b"r/d": "usb"}
 
 
-def test_a_file_system_that_goes_while_the_scan_runs_keeps_its_content(tmp_path: Path) -> None:
-    """Its mount point was met while it was there: by this process, or by an earlier one before the point where this one
-    begins. A mount point that was taken away with it is kept too."""
-    mounted = [replace(e, device=2, inode=2) if e.path == b"r/d" else e for e in TREE]
-    now = [e for e in mounted if e.path not in (b"r/d/1", b"r/d/2")]
-    assert changes(tmp_path, now, mounted, devices={b"r/d": 1}) == ["unmounted:r/d"]
-    assert changes(tmp_path, [], mounted, after=b"r/z", there=TREE[:4], devices={b"r/d": 1}) == ["unmounted:r/d"]
-    assert changes(tmp_path, [file("r/x/1")], [*mounted, folder("r/x"), file("r/x/1")], after=b"r/z") == [
-        "unmounted:r/d"
-    ]
-    assert changes(tmp_path, without("r/d", "r/d/1", "r/d/2"), mounted) == ["unmounted:r/d"]
+@pytest.mark.parametrize("now", [{}, {b"r/d": "another"}])
+def test_an_unmounted_file_system_keeps_its_content(tmp_path: Path, now: dict[bytes, str]) -> None:
+    """Its mount point is there, and nothing or another one is mounted. The next set sees the same: its row stays."""
+    there = without("r/d/1", "r/d/2")
+    assert changes(tmp_path, there, had=M, has=now) == ["unmounted:r/d"]
+    assert changes(tmp_path, there, had=M, has=M) == ["-r/d/1", "-r/d/2"]
+    assert changes(tmp_path, [file("r/z")], after=b"r/d", kept=[b"r/d"], had=M, has=now) == []
+
+
+def test_a_file_system_that_is_gone_with_its_mount_point_keeps_its_content(tmp_path: Path) -> None:
+    """So do removable disks."""
+    assert changes(tmp_path, without("r/d", "r/d/1", "r/d/2"), had=M) == ["unmounted:r/d"]
+
+
+def test_a_file_system_that_went_before_the_scan_goes_on_keeps_its_content(tmp_path: Path) -> None:
+    """An earlier process met its mount point while it was there."""
+    assert changes(tmp_path, [], after=b"r/z", there=TREE[:4], had=M) == ["unmounted:r/d"]
+    before = [*TREE, folder("r/x"), file("r/x/1")]
+    assert changes(tmp_path, [file("r/x/1")], before, after=b"r/z", had=M) == ["unmounted:r/d"]
 
 
 def test_nothing_is_kept_below_what_is_no_directory(tmp_path: Path) -> None:
     """A file where a file system was mounted: a tree cannot hold both."""
-    mounted = [replace(e, device=2, inode=2) if e.path == b"r/d" else e for e in TREE]
-    now = [*without("r/d", "r/d/1", "r/d/2"), file("r/d")]
-    now.sort(key=lambda entry: scan_key(entry.path))
-    assert changes(tmp_path, now, mounted) == ["+r/d", "-r/d/1", "-r/d/2"]
-
-
-def test_what_is_gone_from_a_file_system_with_a_new_number_is_gone(tmp_path: Path) -> None:
-    """Directories tell its number, of those before the point where a scan begins too; a file's own may be another one,
-    that of a layer of an overlay."""
-    before = [replace(e, device=7 if e.type is FileType.DIRECTORY else 3) for e in TREE]
-    now = [replace(e, device=9) for e in TREE if e.path not in (b"r/a", b"r/d/1")]
-    devices = {b"r": 9, b"r/d": 9}
-    assert changes(tmp_path, now, before, devices=devices) == ["-r/a", "-r/d/1"]
-    rest = [now[-1]]
-    assert changes(tmp_path, rest, before, after=b"r/z", there=now, devices=devices) == ["-r/d/1"]
+    now = sorted([*without("r/d", "r/d/1", "r/d/2"), file("r/d")], key=lambda entry: scan_key(entry.path))
+    assert changes(tmp_path, now, had=M) == ["+r/d", "-r/d/1", "-r/d/2"]
 
 
 def test_what_the_scan_missed_and_is_there_is_not_deleted(tmp_path: Path) -> None:
@@ -247,7 +260,9 @@ def test_what_the_scan_missed_and_is_there_is_not_deleted(tmp_path: Path) -> Non
 
 def test_what_cannot_be_looked_for_is_not_deleted(tmp_path: Path) -> None:
     """The directory is told, once."""
-    assert changes(tmp_path, without("r/d/1", "r/d/2"), devices={b"r/d": -1}) == ["unreadable:r/d"]
+    assert changes(tmp_path, without("r/d/1", "r/d/2"), had={b"r/d": "shut"}, has={b"r/d": "shut"}) == [
+        "unreadable:r/d"
+    ]
 
 
 def test_a_root_that_is_suddenly_empty_keeps_its_content(tmp_path: Path) -> None:
@@ -269,16 +284,10 @@ def test_a_root_where_something_is_left_is_not_empty(tmp_path: Path) -> None:
     assert changes(tmp_path, [folder("r")], there=[file("r/left out")]) == ["-r/a", "-r/d", "-r/z", "-r/d/1", "-r/d/2"]
 
 
-def test_what_lies_in_no_root_is_not_part_of_the_set(tmp_path: Path) -> None:
-    """A link above a root led elsewhere: the tree that was meant then is not part of this one, though it is there."""
-    before = [*TREE, folder("old"), file("old/a")]
-    assert changes(tmp_path, TREE, before, there=before[-2:]) == ["-old", "-old/a"]
-
-
 def test_of_roots_in_one_another_the_inner_counts(tmp_path: Path) -> None:
     """Nothing is in it any more, and the outer one holds something."""
     now = without("r/a", "r/d/1", "r/d/2")
-    source = ChangedSource(ListedSource(now, [b"r", b"r/d"]), [parent(tmp_path, TREE)], started_ns=NOW)
+    source = changed(ListedSource(now, [b"r", b"r/d"]), parent(tmp_path, TREE))
     assert [told(item) for item in source.scan()] == ["-r/a", "empty:r/d"]
 
 
@@ -293,7 +302,7 @@ def test_a_scan_that_begins_in_the_middle_is_the_rest(tmp_path: Path) -> None:
     """For every point: what is yielded behind it is what the whole scan yields behind it."""
     now = [folder("r"), file("r/a", size=6), file("r/n"), file("r/z"), folder("r/q"), file("r/q/1")]
     now = sorted(now, key=lambda entry: scan_key(entry.path))
-    source = ChangedSource(ListedSource(now), [parent(tmp_path, TREE)], started_ns=NOW)
+    source = changed(ListedSource(now), parent(tmp_path, TREE))
     whole = [item for item in source.scan() if not isinstance(item, DirectoryAgain)]
     for at, item in enumerate(whole):
         rest = [item for item in source.scan(item.path) if not isinstance(item, DirectoryAgain)]
@@ -307,7 +316,7 @@ def test_a_directory_comes_again_behind_what_is_stored_in_it(tmp_path: Path) -> 
         listed = ListedSource(
             [item for item in now if after is None or scan_key(item.path) > scan_key(after)], there=now
         )
-        source = ChangedSource(listed, [parent(tmp_path, TREE)], started_ns=NOW)
+        source = changed(listed, parent(tmp_path, TREE))
         return [item.path if isinstance(item, DirectoryAgain) else b"+" + item.path for item in source.scan(after)]
 
     touched = [replace(e, mtime_ns=9 * SECOND) if e.path in (b"r/a", b"r/d/2") else e for e in TREE]
