@@ -272,6 +272,15 @@ def test_the_source_is_not_mounted_any_more(home: Home, tmp_path: Path, point: s
             subprocess.run(["umount", str(path)], check=False, capture_output=True)
 
 
+def test_a_set_that_ends_behind_a_newer_one(home: Home, tree: Path, tmp_path: Path) -> None:
+    """It is whole, and said not to be the latest."""
+    job = cancelled(home, tree, 1)
+    newer = home.run("backup", tree / "deep", "--name", "t").json["set_id"]
+    answer = home.run("job", "resume", job)
+    assert list(answer.json["warning_codes"]) == ["not-latest"]
+    assert home.run("set", "show", "latest:t").json["set_id"] == newer
+
+
 def test_several_sources(home: Home, tree: Path, tmp_path: Path) -> None:
     """A source that stands beside the committed content of another one is not left out."""
     (tmp_path / "zz").write_text("the last one")

@@ -118,6 +118,16 @@ def test_a_second_backup_is_appended(home: Home, tree: Path, tmp_path: Path) -> 
     assert any('"change": "changed"' in line and "text.txt" in line for line in changes)
 
 
+def test_a_source_that_is_a_link(home: Home, tree: Path, tmp_path: Path) -> None:
+    """With a slash behind it, it is what it leads to."""
+    home.library()
+    (tmp_path / "link").symlink_to(tree)
+    assert home.run("backup", tmp_path / "link", "--name", "link").json["files"] == 1
+    assert home.run("backup", f"{tmp_path}/link/", "--name", "tree").json["files"] > 60
+    home.run("restore", "latest:tree", "--to", tmp_path / "out")
+    assert describe(below(tmp_path / "out", tree)) == describe(tree)
+
+
 def test_a_hard_link_without_its_partner_brings_the_data(home: Home, tree: Path, tmp_path: Path) -> None:
     """The chosen name gets the content, also when the name that holds it was not chosen."""
     home.library()

@@ -100,7 +100,13 @@ class BackupEngine:
         )
         if whole:
             return _result(backup_set, 0.0)
-        return await self._back_up(request, context, backup_set, resumed=True)
+        result = await self._back_up(request, context, backup_set, resumed=True)
+        async with self._catalog.snapshot() as catalog:
+            latest = await catalog.backups.latest(request.name)
+        if latest is not None and latest.id != backup_set.id:
+            detail = f"set {latest.id} of the same series was begun later, and stays its latest"
+            await context.warning("not-latest", detail=detail)
+        return result
 
     async def _back_up(
         self, request: BackupRequest, context: JobContext, backup_set: BackupSet, *, resumed: bool = False

@@ -27,8 +27,9 @@ class FilesystemSource:
 
     `skip`: directories to leave out whatever the patterns say (the home, whose database and virtual cartridges change
     while they would be read). `one_file_system`: a mount point is stored as an empty directory, unless it is a root.
-    `spool`: where the names of a directory that has more than `names_in_memory` are sorted; by default where the system
-    keeps temporary files. A scan then raises StorageFailed when there is no room.
+    So are /proc, /sys and what else the kernel makes up, in any case. `spool`: where the names of a directory that has
+    more than `names_in_memory` are sorted; by default where the system keeps temporary files. A scan then raises
+    StorageFailed when there is no room.
     """
 
     def __init__(
@@ -125,7 +126,7 @@ class FilesystemSource:
                 raise source_error(root, error) from error
             if location is not None:
                 found.append(Mounted(root, location, is_root=True))
-        for point in sorted(set(self._info.points()) - self._rules.roots):
+        for point in sorted(set(self._info.points()) - self._rules.roots - set(self._info.made_up())):
             if not self._rules.one_file_system and any(is_below(point, root) for root in self._rules.roots):
                 with suppress(OSError):  # a mount point that nobody can reach any more: another one lies over it
                     location = self.locate(point)

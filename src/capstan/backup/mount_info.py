@@ -19,6 +19,15 @@ _MOUNT_ID = re.compile(rb"^mnt_id:\s*(\d+)", re.MULTILINE)
 # Their `f_fsid` comes from the file system itself; that of others is the number of a device, or nothing.
 _NAMED_BY_FSID = frozenset({"ext2", "ext3", "ext4", "btrfs", "f2fs", "tmpfs", "overlay"})
 
+# What the kernel makes up when it is read: nothing in there can be restored.
+_MADE_UP = frozenset(
+    (
+        *("autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "devtmpfs", "efivarfs"),
+        *("fusectl", "hugetlbfs", "mqueue", "nsfs", "proc", "pstore", "rpc_pipefs", "securityfs", "selinuxfs", "sysfs"),
+        "tracefs",
+    )
+)
+
 
 class _Mount(NamedTuple):
     point: bytes  # stored path
@@ -50,6 +59,11 @@ class MountInfo:
         """The stored paths of all mount points."""
         self._refresh()
         return (mount.point for mount in self._mounts.values())
+
+    def made_up(self) -> Iterator[bytes]:
+        """Those of the mount points whose content is nobody's data: /proc, /sys and their like."""
+        self._refresh()
+        return (mount.point for mount in self._mounts.values() if mount.type in _MADE_UP)
 
     def locate(self, descriptor: int, path: bytes) -> Location:
         """Where the directory that is open as `descriptor` is, which was reached by the stored `path`."""

@@ -86,6 +86,7 @@ class TreeWalk:
         self._mounts = mounts
         self._info = info
         self._points = frozenset(info.points())
+        self._made_up = frozenset(info.made_up())
         self._unread = unread
         self._start = None if after is None else scan_key(after)
         self._links = links
@@ -222,9 +223,11 @@ class TreeWalk:
 
     def _may_enter(self, path: bytes, device: int, found: os.stat_result) -> bool:
         """Whether a directory belongs to the walk. A root does, also where it lies in another one as a mount point."""
-        if not self._rules.one_file_system or path in self._rules.roots:
+        if path in self._rules.roots:
             return True
-        return found.st_dev == device and path not in self._points
+        if path in self._made_up:
+            return False
+        return not self._rules.one_file_system or (found.st_dev == device and path not in self._points)
 
     def _bounds(self, path: bytes) -> tuple[bytes, bytes]:
         """Where the start lies in the directory `path`: the first name that is entered, if it is a directory, and the

@@ -36,7 +36,7 @@ def backup(
 ) -> None:
     """Back up files and directories to tape."""
     from capstan.backup.request import BackupRequest
-    from capstan.cli.session import given_path, given_text, only_library, with_home
+    from capstan.cli.session import given_text, only_library, with_home
     from capstan.core.backup import SetType
     from capstan.core.ids import check_name
     from capstan.core.job import JobKind
@@ -46,7 +46,7 @@ def backup(
         set_type = SetType(kind)
     except ValueError:
         raise InvalidValue(what="type", value=kind, reason="use full, incremental or differential") from None
-    paths = tuple(os.path.abspath(os.fsencode(given_path("source", source))) for source in sources)  # noqa: PTH100
+    paths = tuple(_source(source) for source in sources)
     series = check_name("name", _default_name(paths[0]) if name is None else name)
     given_text("pool", pool, "")
     chosen_codec = given_text("codec", codec, "")
@@ -100,3 +100,11 @@ def _default_name(path: bytes) -> str:
     last = os.fsdecode(path.rstrip(b"/").rpartition(b"/")[2]) or "root"
     kept = re.sub(r"[^A-Za-z0-9._-]", "-", last)
     return (kept.lstrip("._-") or "backup")[:64]
+
+
+def _source(text: str) -> bytes:
+    """With a slash behind it a link means what it leads to, as for other programs; without, the link itself."""
+    from capstan.cli.session import given_path
+
+    path = os.path.abspath(os.fsencode(given_path("source", text)))  # noqa: PTH100 (bytes)
+    return os.path.realpath(path) if text.endswith("/") else path

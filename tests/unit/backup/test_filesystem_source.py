@@ -119,6 +119,19 @@ def test_a_file_system_that_goes_or_comes_under_the_scan(tmp_path: Path, rules: 
 
 
 @pytest.mark.requires("root", "mount")
+def test_what_the_kernel_makes_up_is_left_out(tmp_path: Path) -> None:
+    """Its mount point is stored empty; one that was named is taken."""
+    point = tmp_path / "proc"
+    point.mkdir()
+    subprocess.run(["mount", "-t", "proc", "proc", str(point)], check=True)
+    try:
+        assert paths_of(FilesystemSource([bytes(tmp_path)]))[-1] == stored(point)
+        assert stored(point / "version") in paths_of(FilesystemSource([bytes(point / "version")]))
+    finally:
+        subprocess.run(["umount", str(point)], check=True)
+
+
+@pytest.mark.requires("root", "mount")
 def test_one_file_system(tmp_path: Path) -> None:
     """A mount point is stored as an empty directory, however deep it lies; one that was named is a root of its own."""
     mounted = tmp_path / "in/mounted"
