@@ -310,6 +310,21 @@ def test_what_is_mounted_is_known_by_itself(home: Home, tmp_path: Path, kind: st
             subprocess.run(["umount", str(point)], check=False, capture_output=True)
 
 
+@pytest.mark.requires("root")
+def test_what_another_file_system_lies_over_is_not_deleted(home: Home, mounted: Path, tmp_path: Path) -> None:
+    """It was mounted onto a directory that held something; in the next sets too."""
+    subprocess.run(["umount", str(mounted)], check=True)
+    source = mounted.parent
+    (mounted / "under").write_text("hidden")
+    home.run("backup", source, "--name", "t")
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(mounted)], check=True)
+    (mounted / "over").touch()
+    for number in range(2):
+        assert codes(home.run("backup", source, "--name", "t", "--type", "incremental")) == ["unmounted"]
+        home.run("restore", "latest:t", "--to", tmp_path / f"out{number}")
+        assert describe(below(tmp_path / f"out{number}", source)).keys() == {b"mnt", b"mnt/under", b"mnt/over"}
+
+
 def test_a_link_above_a_source_leads_elsewhere(home: Home, tmp_path: Path) -> None:
     """Then it is another tree, and a full set is made of it."""
     for name in ("one", "two"):

@@ -115,6 +115,7 @@ class _Merge:
         self._stored_firsts = stored_firsts
         self._last = start or (b"", b"")  # key of the last item
         self._bare: dict[bytes, bool] = {}  # of roots that something is missing in
+        self._looked_at: tuple[bytes | None, bool] = (None, False)  # a directory, and whether it can be one
         self._before = before
         self._state = state_rows(parent)
         self._old: StateRow | None = next(self._state, None)
@@ -212,6 +213,8 @@ class _Merge:
             old = self._old.row.entry
             if not self._is_kept(old.path):
                 yield from self._look_for(old)
+            elif self._is_replaced(old.path):
+                yield Deletion(old.path)
             self._old = next(self._state, None)
 
     def _is_elsewhere(self, path: bytes) -> bool:
@@ -220,6 +223,17 @@ class _Merge:
         with suppress(OSError):
             return mount is not None and self._source.locate(path) != mount.location
         return False
+
+    def _is_replaced(self, path: bytes) -> bool:
+        """Whether something that is no directory has a name on the way: a tree cannot hold both, whatever is kept."""
+        directory = path.rpartition(b"/")[0]
+        if directory != self._looked_at[0]:
+            replaced = False
+            with suppress(OSError):
+                absence = self._source.find_absence(path)
+                replaced = absence is not None and absence.replaced
+            self._looked_at = directory, replaced
+        return self._looked_at[1]
 
     def _look_for(self, old: FileEntry) -> Iterator[ScanItem]:
         """Call something deleted if that can be proven. What is there again will be met by the next backup."""
@@ -238,15 +252,15 @@ class _Merge:
             return
         if absence is None:
             return
-        # It is gone if that is the very directory, in the very file system, where it was. Nothing can come back below
-        # what is no directory, whatever was mounted there.
+        # It is gone if that is the very directory, in the very file system, where it was.
         place = path if self._before.at(path) else path.rpartition(b"/")[0]
         now = absence.location.below(place[len(absence.above) :].lstrip(b"/"))
         if absence.replaced or now == self._before.locate(place):
             yield Deletion(path)
         else:
-            mount = self._before.around(path)
-            top = mount.path if mount else around
+            # What was mounted around it is not there; or what is mounted there now lies over it.
+            mounts = self._before.around(path), self._source.mounts().around(path)
+            top = max((mount.path for mount in mounts if mount), key=len, default=around)
             self._kept.add(top)
             yield SourceWarning("unmounted", top, _GONE)
 

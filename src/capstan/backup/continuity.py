@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from capstan.backup.source import BackupSource
 from capstan.core.files import display_path, is_below, scan_key
 from capstan.core.mounts import Mounted, MountTable
 from capstan.errors import SourceError
 
 
-def mounts_on_top_of(source: BackupSource, before: MountTable) -> MountTable:
+def mounts_on_top_of(source: BackupSource, before: MountTable, holds: Callable[[bytes], bool]) -> MountTable:
     """The mounts of a new set on top of one with the mounts `before`: those of now, and what is absent of the others.
-    Raises SourceError."""
-    return before.carried_on(source.mounts(), (item for item in before if _is_absent(source, item)))
+    `holds`: whether the state of that one has anything below a path. Raises SourceError."""
+    now = source.mounts()
+    absent = [item for item in before if _is_absent(source, item)]
+    for item in now:
+        was = before.locate(item.path)
+        if was not in (None, item.location) and before.at(item.path) is None and holds(item.path):
+            absent.append(Mounted(item.path, was))  # another file system lies over it
+    return before.carried_on(now, absent)
 
 
 def _is_absent(source: BackupSource, item: Mounted) -> bool:

@@ -18,7 +18,7 @@ from capstan.core.files import display_path
 from capstan.core.ids import new_uuid
 from capstan.core.mounts import MountTable
 from capstan.errors import CapstanError, Refused
-from capstan.fileindex.chain import ChainSet
+from capstan.fileindex.chain import ChainSet, holds_below
 from capstan.fileindex.store import FileIndexStore
 from capstan.jobs.context import JobContext
 
@@ -48,8 +48,7 @@ class SetRegister:
     async def create(self, request: BackupRequest, context: JobContext, source: BackupSource) -> BackupSet:
         """A new set of what `source` is now. SourceError when a root of it cannot be looked at."""
         parent = await self._find_parent(request, context, source)
-        before = MountTable.from_plain(parent.mounts) if parent else MountTable()
-        mounts = await asyncio.to_thread(mounts_on_top_of, source, before)
+        mounts = await self._mounts(parent, source)
         async with self._catalog.transaction() as catalog:
             backup_set = BackupSet(
                 id=new_uuid(),
@@ -71,6 +70,14 @@ class SetRegister:
             await catalog.backups.add(backup_set)
         await context.set_created(backup_set.id)
         return backup_set
+
+    async def _mounts(self, parent: BackupSet | None, source: BackupSource) -> MountTable:
+        if parent is None:
+            return await asyncio.to_thread(source.mounts)
+        async with self._catalog.snapshot() as catalog:
+            chain = await index_chain(catalog, self._store, await chain_of(catalog, parent))
+        before = MountTable.from_plain(parent.mounts)
+        return await asyncio.to_thread(mounts_on_top_of, source, before, lambda path: holds_below(chain, path))
 
     async def take_up(self, context: JobContext) -> BackupSet:
         """The set of the job, as being written again if it is not whole. Refused when it cannot go on."""

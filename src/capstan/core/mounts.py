@@ -66,6 +66,9 @@ class MountTable:
     def __iter__(self) -> Any:
         return iter(self._mounts)
 
+    def __repr__(self) -> str:
+        return f"MountTable({self._mounts})"
+
     def __len__(self) -> int:
         return len(self._mounts)
 

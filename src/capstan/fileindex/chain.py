@@ -17,10 +17,10 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from capstan.core.files import FileFlag, FileType, Row, scan_key
+from capstan.core.files import FileFlag, FileType, Row, display_path, is_below, scan_key
 from capstan.core.ordinals import OrdinalSet
 from capstan.errors import HomeDamaged
-from capstan.fileindex.reading import read_rows, read_rows_backwards
+from capstan.fileindex.reading import at_or_below, read_rows, read_rows_backwards
 from capstan.fileindex.store import IndexPart
 
 Key = tuple[bytes, bytes]
@@ -75,6 +75,11 @@ def state_rows(sets: Sequence[ChainSet], where: Any = None) -> Iterator[StateRow
         found = _resolve(key, events)
         if found is not None:
             yield found
+
+
+def holds_below(sets: Sequence[ChainSet], path: bytes) -> bool:
+    """Whether the state has anything below a stored path."""
+    return any(is_below(found.row.entry.path, path) for found in state_rows(sets, at_or_below([display_path(path)])))
 
 
 def rows_that_count(sets: Sequence[ChainSet], where: Any = None) -> list[OrdinalSet]:
