@@ -253,7 +253,8 @@ def test_the_source_is_not_mounted_any_more(home: Home, tmp_path: Path, point: s
     tree = tmp_path / "source"
     mounted = tree / point
     mounted.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(mounted)], check=True)
+    (tmp_path / "disk").mkdir()
+    subprocess.run(["mount", "--bind", str(tmp_path / "disk"), str(mounted)], check=True)
     try:
         make_tree(tree, files=20, large=4 << 20)
         (mounted / "last").write_text("not stored yet")
@@ -270,6 +271,25 @@ def test_the_source_is_not_mounted_any_more(home: Home, tmp_path: Path, point: s
     finally:
         for path in (mounted, tmp_path / "elsewhere"):
             subprocess.run(["umount", str(path)], check=False, capture_output=True)
+
+
+@pytest.mark.requires("root", "mount")
+def test_a_file_system_that_comes_and_goes(home: Home, tmp_path: Path) -> None:
+    """One in memory, or of a container, in a source: that it is gone is told, and no reason to stop."""
+    tree, point = tmp_path / "source", tmp_path / "source/a mount"
+    point.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(point)], check=True)
+    try:
+        make_tree(tree, files=20, large=4 << 20)
+        (point / "last").touch()
+        job = cancelled(home, tree, 1)
+    finally:
+        subprocess.run(["umount", str(point)], check=True)
+    answer = home.run("job", "resume", job)
+    assert answer.json["warning_codes"] == {"unmounted": 1}
+    assert the_set(home)["state"] == "complete"
+    home.run("restore", answer.json["set_id"], "--to", tmp_path / "out")
+    assert describe(below(tmp_path / "out", tree)).keys() == describe(tree).keys()
 
 
 def test_a_set_that_ends_behind_a_newer_one(home: Home, tree: Path, tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from capstan.core.files import display_path, is_below, scan_key
 from capstan.core.mounts import Mounted, MountTable
 from capstan.errors import SourceError
 
+_PASSING = ("overlay ", "ramfs ", "squashfs ", "tmpfs ")
+
 
 def mounts_on_top_of(source: BackupSource, before: MountTable, holds: Callable[[bytes], bool]) -> MountTable:
     """The mounts of a new set on top of one with the mounts `before`: those of now, and what is absent of the others.
@@ -34,19 +36,21 @@ def _is_file(source: BackupSource, path: bytes) -> bool:
     return source.locate(path) is None and source.find_absence(path) is None
 
 
-def check_same_source(source: BackupSource, mounts: MountTable, after: bytes) -> None:
+def check_same_source(source: BackupSource, mounts: MountTable, after: bytes) -> list[Mounted]:
     """Look again at what was mounted when a set with these `mounts` was begun, before it goes on behind `after`.
 
     Raises SourceError when a root is another directory now, or another file system is at a mount point, or none any
     more: the set would be called whole, and what it should hold of that would be missing. What was stored whole before
-    does not matter any more.
+    does not matter any more. Returns mount points of which that is true, but which come and go by their nature, as
+    those of containers do.
     """
+    gone: list[Mounted] = []
     if not mounts:
-        return  # the set was begun by a version that did not note them
+        return gone  # the set was begun by a version that did not note them
     if mounts.roots != frozenset(source.roots):
-        [gone, *_] = sorted(mounts.roots ^ frozenset(source.roots))
+        [first, *_] = sorted(mounts.roots ^ frozenset(source.roots))
         reason = "the sources lead elsewhere than when this backup began"
-        raise SourceError(path="/" + display_path(gone), reason=reason)
+        raise SourceError(path="/" + display_path(first), reason=reason)
     for item in mounts:
         if item.absent or _is_done(item.path, after):
             continue
@@ -54,9 +58,12 @@ def check_same_source(source: BackupSource, mounts: MountTable, after: bytes) ->
             same = source.locate(item.path) == item.location or _is_file(source, item.path)
         except OSError:
             same = False
-        if not same:
+        if not same and not item.is_root and item.location.file_system.startswith(_PASSING):
+            gone.append(item)
+        elif not same:
             reason = "the file system that was there when this backup began is not, or another one"
             raise SourceError(path="/" + display_path(item.path), reason=reason)
+    return gone
 
 
 def _is_done(path: bytes, after: bytes) -> bool:

@@ -27,7 +27,7 @@ from capstan.clock import Clock
 from capstan.core.backup import BackupSet, SetState
 from capstan.core.job import BackupPhase
 from capstan.core.media import CartridgeState
-from capstan.core.mounts import MountTable
+from capstan.core.mounts import Mounted, MountTable
 from capstan.errors import CapstanError, CartridgeTooSmall, DeviceError, JobCancelled, Remedy, TransportError
 from capstan.fileindex.chain import ChainSet
 from capstan.fileindex.store import FileIndexStore
@@ -296,15 +296,18 @@ class _Work:
         committed, parent, self._before = await self._engine._sets.read_committed(self._set.id)
         self._chain = committed.chain
         if not committed.final:
-            await asyncio.to_thread(self._check_source, committed)
+            for mount in await asyncio.to_thread(self._check_source, committed):
+                detail = "what is not stored yet of the file system that was there is missing in this set"
+                await self._context.warning("unmounted", path=mount.path, detail=detail)
             self._pipeline = self._new_pipeline(committed, parent)
             self._pipeline.start()
         return committed
 
-    def _check_source(self, committed: Committed) -> None:
-        if committed.resume.after is not None:
-            source = self._engine._open_source(self._request)
-            check_same_source(source, MountTable.from_plain(self._set.mounts), committed.resume.after)
+    def _check_source(self, committed: Committed) -> list[Mounted]:
+        if committed.resume.after is None:
+            return []
+        source = self._engine._open_source(self._request)
+        return check_same_source(source, MountTable.from_plain(self._set.mounts), committed.resume.after)
 
     def _new_pipeline(self, committed: Committed, parent: Sequence[ChainSet]) -> FramePipeline:
         source = self._engine._open_source(self._request)

@@ -121,18 +121,31 @@ class FilesystemSource:
         found = []
         for root in self.roots:
             try:
-                location = self.locate(root) or self.locate(root.rpartition(b"/")[0])
+                location = self.locate(root)
+                if location is None:  # it is a file: where a directory of that name would be
+                    above, _, name = root.rpartition(b"/")
+                    around = self.locate(above)
+                    location = around and around.below(name)
             except OSError as error:
                 raise source_error(root, error) from error
             if location is not None:
                 found.append(Mounted(root, location, is_root=True))
         for point in sorted(set(self._info.points()) - self._rules.roots - set(self._info.made_up())):
-            if not self._rules.one_file_system and any(is_below(point, root) for root in self._rules.roots):
+            if not self._rules.one_file_system and self._takes(point):
                 with suppress(OSError):  # a mount point that nobody can reach any more: another one lies over it
                     location = self.locate(point)
                     if location is not None:
                         found.append(Mounted(point, location))
         return MountTable(found)
+
+    def _takes(self, point: bytes) -> bool:
+        """Whether a scan enters a mount point: it lies in a root, and no pattern leaves it out."""
+        root = max((root for root in self._rules.roots if is_below(point, root)), key=len, default=None)
+        if root is None:
+            return False
+        names = point[len(root) :].lstrip(b"/").split(b"/")
+        above = (b"/".join(names[:depth]) for depth in range(1, len(names) + 1))
+        return not any(self._rules.excludes.match(path, directory=True) for path in above)
 
     def is_bare(self, path: bytes) -> bool:
         try:

@@ -119,6 +119,30 @@ def test_a_file_system_that_goes_or_comes_under_the_scan(tmp_path: Path, rules: 
 
 
 @pytest.mark.requires("root", "mount")
+def test_mounts_are_those_that_a_scan_enters(tmp_path: Path) -> None:
+    """Not what is left out, or lies elsewhere; a source that is a file has the place that its name has."""
+    for name in ("in/taken", "in/left/out", "beside"):
+        (tmp_path / name).mkdir(parents=True)
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(tmp_path / name)], check=True)
+    try:
+        roots = [bytes(tmp_path / "in")]
+        table = FilesystemSource(roots, excludes=["left"]).mounts()
+        assert [mount.path for mount in table] == [stored(tmp_path / "in"), stored(tmp_path / "in/taken")]
+        assert len(FilesystemSource(roots, one_file_system=True).mounts()) == 1
+        taken = table.at(stored(tmp_path / "in/taken"))
+        assert taken is not None and taken.location.file_system.startswith("tmpfs fsid ")
+        (tmp_path / "in/file").touch()
+        source = FilesystemSource([bytes(tmp_path / "in/file")])
+        before, path = source.mounts(), stored(tmp_path / "in/file")
+        (tmp_path / "in/file").unlink()
+        (tmp_path / "in/file").mkdir()
+        assert before.locate(path) == source.locate(path)
+    finally:
+        for name in ("in/taken", "in/left/out", "beside"):
+            subprocess.run(["umount", str(tmp_path / name)], check=True)
+
+
+@pytest.mark.requires("root", "mount")
 def test_what_the_kernel_makes_up_is_left_out(tmp_path: Path) -> None:
     """Its mount point is stored empty; one that was named is taken."""
     point = tmp_path / "proc"
