@@ -10,8 +10,7 @@ from pathlib import Path
 import pyrage
 import pytest
 
-from capstan.errors import InvalidValue
-from capstan.format.age import (
+from capstan.crypto.age import (
     CHUNK,
     NONCE,
     TAG,
@@ -23,7 +22,8 @@ from capstan.format.age import (
     read_header,
     sealed_bytes,
 )
-from capstan.format.age_identities import Identity, X25519Identity, ssh_identity
+from capstan.crypto.identities import Identity, X25519Identity, ssh_identity
+from capstan.errors import InvalidValue
 
 SIZES = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK, 3 * CHUNK + 17]
 

@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from capstan.crypto.identities import Identity, Stanza, X25519Identity
 from capstan.errors import InvalidValue
-from capstan.format.age_identities import Identity, Stanza, X25519Identity
 
 CHUNK = 65_536  # bytes of plain text in every chunk but the last
 TAG = 16  # bytes behind each chunk
