@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
@@ -19,6 +18,7 @@ from capstan.catalog.backup_repository import SqlBackupRepository
 from capstan.catalog.catalog import Repositories
 from capstan.catalog.media_repository import SqlMediaRepository
 from capstan.catalog.repositories import SqlEventRepository, SqlJobRepository, get_setting, put_setting
+from capstan.durable_files import sync_folder
 from capstan.errors import HomeDamaged, InUse, StorageFailed
 from capstan.models.rows import CartridgeRow, CommitRow, PoolRow, SegmentRow, SetRow
 
@@ -158,12 +158,7 @@ def _copy_aside(path: Path, aside: Path) -> None:
         with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(temporary)) as target:
             source.backup(target)
         temporary.replace(aside)
-        if os.name == "posix":
-            folder = os.open(aside.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        sync_folder(aside.parent)
     except OSError as error:
         raise StorageFailed(path=aside, reason=error.strerror or str(error)) from error
 

@@ -20,6 +20,7 @@ from tomlkit.items import InlineTable
 
 from capstan.config.settings import Settings, VirtualLibrarySettings
 from capstan.core.ids import check_name
+from capstan.durable_files import write_durably
 from capstan.errors import AlreadyExists, ConfigurationBroken, StorageFailed
 
 _FOLDERS = ("indexes", "jobs", "spool", "libraries")
@@ -106,9 +107,4 @@ class Home:
             raise ConfigurationBroken(path=self.configuration, reason=str(error)) from None
 
     def _write(self, text: str) -> None:
-        temporary = self.configuration.with_suffix(".toml.new")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.configuration)
+        write_durably(self.configuration, text.encode())

@@ -14,6 +14,7 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from capstan.durable_files import sync_folder
 from capstan.errors import HomeDamaged, InvalidValue, StorageFailed
 
 _SET_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
@@ -55,9 +56,9 @@ class FileIndexStore:
             _move_durably(part.records, target.records)
             if part.deleted is not None and target.deleted is not None:
                 _move_durably(part.deleted, target.deleted)
-            _sync_folder(folder)
-            _sync_folder(self._directory)
-            _sync_folder(self._directory.parent)
+            sync_folder(folder)
+            sync_folder(self._directory)
+            sync_folder(self._directory.parent)
         except OSError as error:
             raise StorageFailed(path=folder, reason=error.strerror or str(error)) from error
 
@@ -114,13 +115,3 @@ def _move_durably(source: Path, target: Path) -> None:
             os.fsync(file.fileno())
         temporary.replace(target)
         source.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
