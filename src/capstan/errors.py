@@ -5,6 +5,8 @@ CapstanError
 │   ├── InvalidValue · NotFound · AlreadyExists · Refused
 ├── HomeError                  the home directory: configuration, database, versions
 │   ├── ConfigurationBroken · HomeTooNew · HomeDamaged · StorageFailed
+├── KeysError                  secret keys
+│   ├── KeysDamaged · WrongPassphrase
 ├── InUse                      another process owns it
 ├── Conflict                   a row changed under our hands
 ├── TransportError             no answer came from a device
@@ -119,6 +121,28 @@ class HomeDamaged(HomeError):
     code = "home-damaged"
     message = "{path} is damaged: {reason}"
     hint = "set the file aside and run `capstan rebuild`: the tapes hold everything the catalog knew"
+
+
+class KeysError(CapstanError):
+    code = "keys"
+    exit_code = 8
+
+
+class KeysDamaged(KeysError):
+    """Parameters: path, reason."""
+
+    code = "keys-damaged"
+    message = "the key file {path} cannot be used: {reason}"
+    hint = "put a copy of it back, or take the exported key in again with `capstan key import`"
+
+
+class WrongPassphrase(KeysError):
+    """Parameters: path."""
+
+    code = "wrong-passphrase"
+    exit_code = 5
+    message = "that does not unlock the key store {path}"
+    hint = "give the passphrase, or the key file, that it was made with; what was exported works without either"
 
 
 class StorageFailed(HomeError):
