@@ -16,7 +16,7 @@ from capstan.backup.source import (
     ScanItem,
     SourceWarning,
 )
-from capstan.core.files import FileEntry, FileType, display_path, scan_key
+from capstan.core.files import FileEntry, FileType, display_path, is_below, scan_key
 from capstan.core.mounts import Location, MountTable
 from capstan.errors import SourceError
 from capstan.fileindex.chain import ChainSet, Key, StateRow, state_rows
@@ -108,7 +108,6 @@ class _Merge:
         stored_firsts: set[bytes],
     ) -> None:
         self._source = source
-        self._roots = frozenset(_inside(root) for root in source.roots)
         self._started_ns = [item.started_ns for item in parent]
         self._now_ns = now_ns
         self._kept = kept
@@ -266,9 +265,8 @@ class _Merge:
 
     def _root_of(self, path: bytes) -> bytes | None:
         """The innermost root that a path lies in, or is."""
-        inside = _inside(path)
-        root = max((root for root in self._roots if _lies_in(inside, root)), key=len, default=None)
-        return None if root is None else root.replace(b"\0", b"/")
+        around = (root for root in self._source.roots if path == root or is_below(path, root))
+        return max(around, key=len, default=None)
 
     def _is_bare(self, root: bytes) -> bool:
         if root not in self._bare:
@@ -288,8 +286,3 @@ class _Merge:
 def _inside(directory: bytes) -> bytes:
     """The first part of the keys of what lies in `directory`."""
     return directory.replace(b"/", b"\0")
-
-
-def _lies_in(directory: bytes, above: bytes) -> bool:
-    """Whether a directory is `above` or lies below it, both as in keys."""
-    return directory == above or directory.startswith(above + b"\0") or not above
