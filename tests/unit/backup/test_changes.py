@@ -253,6 +253,13 @@ def test_nothing_is_kept_below_what_is_no_directory(tmp_path: Path) -> None:
     assert changes(tmp_path, now, had=M) == ["+r/d", "-r/d/1", "-r/d/2"]
 
 
+def test_nor_below_what_is_no_directory_in_the_file_system_that_came(tmp_path: Path) -> None:
+    """All of the old one is kept, but for what a file of the new one has the name of."""
+    before = [*TREE, folder("r/d/3"), file("r/d/3/4")]
+    now = [*TREE[:4], file("r/d/3")]
+    assert changes(tmp_path, now, before, had=M, has={b"r/d": "another"}) == ["unmounted:r/d", "+r/d/3", "-r/d/3/4"]
+
+
 def test_what_the_scan_missed_and_is_there_is_not_deleted(tmp_path: Path) -> None:
     """It came back in the meantime: the next backup meets it."""
     assert changes(tmp_path, without("r/a", "r/d/1"), there=[file("r/a")]) == ["-r/d/1"]
