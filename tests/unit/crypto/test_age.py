@@ -146,5 +146,5 @@ def test_secrets_are_not_shown() -> None:
     for shown in (repr(header), repr(X25519Identity.from_text(secret))):
         assert header.file_key.hex() not in shown and repr(header.file_key) not in shown and secret not in shown
     with pytest.raises(InvalidValue) as caught:
-        X25519Identity.from_text(secret[:-1] + "Q")
+        X25519Identity.from_text(secret[:-1] + ("P" if secret.endswith("Q") else "Q"))
     assert secret[:-1] not in str(caught.value)
