@@ -213,7 +213,7 @@ def _wire(
         clock=clock,
         open_devices=open_devices,
         record_bytes=settings.archive.record_bytes,
-        on_ahead=Adoption(catalog=catalog, ledger=ledger, spool=home.spool).take_in,
+        on_ahead=Adoption(catalog=catalog, ledger=ledger, store=store, spool=home.spool).take_in,
     )
 
     def open_source(request: BackupRequest) -> FilesystemSource:

@@ -16,6 +16,7 @@ CapstanError
 │   ├── ChangerError           a move that cannot be made
 ├── FormatError                what is on the tape is not what it should be
 │   ├── NotCapstanTape · WrongCartridge · Damaged · UnsupportedVersion · TapeAheadOfCatalog · TapeDiffersFromCatalog
+│   ├── IdentityNeeded         it is sealed, for others
 ├── MediaError                 no cartridge, no drive
 │   ├── NoCartridgeAvailable · CartridgeMissing · CartridgeTooSmall · NoDriveAvailable
 ├── SourceError · TargetError  the file systems that are read from and written to
@@ -206,6 +207,16 @@ class Damaged(FormatError):
     code = "damaged"
     message = "cartridge {barcode}, block {block}: {what}"
     hint = "other files can still be restored; `capstan verify {barcode}` names everything that is damaged"
+
+
+class IdentityNeeded(FormatError):
+    """Parameters: what, keys (ids)."""
+
+    code = "identity-needed"
+    exit_code = 5
+    remedy = Remedy.OPERATOR
+    message = "{what} is sealed for the keys {keys}, and none that was given is one of them"
+    hint = "give the identity with --identity FILE, or unlock the key store that has it (`capstan key list`)"
 
 
 class UnsupportedVersion(FormatError):

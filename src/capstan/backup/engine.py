@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ class BackupEngine:
         self._manager = manager
         self._ledger = ledger
         self._clock = clock
+        self._store = store
         self._spool = spool
         self._workers = workers
         self._open_source = open_source
@@ -268,6 +270,7 @@ class _Work:
             parameters=self._request.parameters,
             spool=self._engine._spool,
             clock=self._engine._clock,
+            keep_key=partial(self._engine._store.keep_key, self._set.id),
         )
 
     async def _enter(self, written: CommitWritten, *, writing: bool) -> None:

@@ -13,10 +13,11 @@ from capstan.backup.source import BackupSource
 from capstan.catalog.catalog import Catalog
 from capstan.catalog.chains import chain_of, index_chain
 from capstan.clock import Clock
-from capstan.core.backup import BackupSet, SetState, SetType
+from capstan.core.backup import BackupSet, Encryption, SetState, SetType
 from capstan.core.files import display_path
 from capstan.core.ids import new_uuid
 from capstan.core.mounts import MountTable
+from capstan.crypto.recipients import key_id
 from capstan.errors import CapstanError, Refused
 from capstan.fileindex.chain import ChainSet, holds_below
 from capstan.fileindex.store import FileIndexStore
@@ -66,6 +67,9 @@ class SetRegister:
                 host=self._host,
                 pool=request.pool,
                 codec=f"{request.parameters.codec}:{request.parameters.level}",
+                encryption=Encryption.AGE if request.recipients else Encryption.NONE,
+                recipients=list(request.recipients),
+                keys=[key_id(recipient) for recipient in request.recipients],
             )
             await catalog.backups.add(backup_set)
         await context.set_created(backup_set.id)

@@ -13,7 +13,8 @@ from capstan.format.layout import ArchiveParameters
 
 @dataclass(frozen=True, slots=True)
 class BackupRequest:
-    """`sources` are absolute paths, as bytes. `excludes` are gitignore patterns, relative to each source."""
+    """`sources` are absolute paths, as bytes. `excludes` are gitignore patterns, relative to each source. `recipients`:
+    whom the set is sealed for, in their canonical text."""
 
     sources: tuple[bytes, ...]
     name: str
@@ -22,6 +23,7 @@ class BackupRequest:
     type: SetType = SetType.FULL
     excludes: tuple[str, ...] = ()
     one_file_system: bool = False
+    recipients: tuple[str, ...] = ()
     parameters: ArchiveParameters = field(default_factory=ArchiveParameters)
 
     @property
@@ -39,6 +41,7 @@ class BackupRequest:
             "type": self.type.value,
             "excludes": self.plain_excludes,
             "one_file_system": self.one_file_system,
+            "recipients": list(self.recipients),
             "archive": asdict(self.parameters),
         }
 
@@ -54,6 +57,7 @@ class BackupRequest:
                 type=SetType(parameters["type"]),
                 excludes=tuple(unplain(item).decode("utf-8", "surrogateescape") for item in parameters["excludes"]),
                 one_file_system=parameters["one_file_system"],
+                recipients=tuple(parameters.get("recipients", ())),
                 parameters=ArchiveParameters(**parameters["archive"]),
             )
         except (KeyError, TypeError, ValueError) as error:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from capstan.catalog.mapping import to_columns, to_value
 from capstan.catalog.repositories import get_setting, put_setting
-from capstan.core.backup import BackupSet, Commit, Segment, SetState, SetType
+from capstan.core.backup import BackupSet, Commit, Encryption, Segment, SetState, SetType
 from capstan.errors import AlreadyExists, InvalidValue, NotFound
 from capstan.models.rows import CommitRow, SegmentRow, SetRow
 
@@ -143,4 +143,4 @@ class SqlBackupRepository:
 
 
 def _set(row: SetRow) -> BackupSet:
-    return to_value(BackupSet, row, {"type": SetType, "state": SetState})
+    return to_value(BackupSet, row, {"type": SetType, "state": SetState, "encryption": Encryption})

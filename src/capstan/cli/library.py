@@ -173,7 +173,7 @@ def create_pool(
 
     async def work(capstan: Capstan) -> None:
         async with capstan.catalog.transaction() as catalog:
-            await catalog.media.add_pool(Pool(name, capstan.clock.now(), scratch, description))
+            await catalog.media.add_pool(Pool(name, capstan.clock.now(), scratch, description=description))
 
     with_home(state(context), work)
     state(context).output.result({"name": name, "scratch": scratch, "description": description}, f"pool {name}")

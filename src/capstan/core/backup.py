@@ -20,12 +20,22 @@ class SetType(StrEnum):
 
 
 class SetState(StrEnum):
-    """WRITING until its final INDEX is on tape. PARTIAL: was whole, and cartridges of it are gone."""
+    """WRITING until its final INDEX is on tape. PARTIAL: was whole, and cartridges of it are gone. LOCKED: only
+    what its header records say is known; the rest is sealed, and nobody has given the key yet."""
 
     WRITING = "writing"
     COMPLETE = "complete"
     INCOMPLETE = "incomplete"  # ended early; what was committed restores
     PARTIAL = "partial"
+    LOCKED = "locked"
+
+
+class Encryption(StrEnum):
+    """Who encrypts a set: nobody, the writer (an age file for each segment), or the drive."""
+
+    NONE = "none"
+    AGE = "age"
+    DRIVE = "drive"
 
 
 class Conflicts(StrEnum):
@@ -43,7 +53,8 @@ class BackupSet:
 
     `bytes` counts the files' content, `stored_bytes` the payload on tape. `missing` names the cartridges that a
     PARTIAL set lacks. `excludes` (in the JSON-safe form of `core.plain`) and `one_file_system`: what of the sources was
-    left out. `mounts`: the file systems that it was made of (`core.mounts.MountTable`).
+    left out. `mounts`: the file systems that it was made of (`core.mounts.MountTable`). `recipients`: whom it is sealed
+    for, where `encryption` is AGE; `keys`: the ids of the keys that open it.
     """
 
     id: str
@@ -62,6 +73,9 @@ class BackupSet:
     pool: str = ""
     codec: str = ""
     container: str = "tar"
+    encryption: Encryption = Encryption.NONE
+    recipients: list[str] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
     finished_at: datetime | None = None
     files: int = 0
     bytes: int = 0
@@ -80,7 +94,9 @@ class BackupSet:
 class Segment:
     """One tape file of a set's stream. `block` is that of its header record; its first payload record is `block + 1`.
 
-    `tar_offset` and `tar_bytes`: which part of the set's tar stream it holds, before compression.
+    `tar_offset` and `tar_bytes`: which part of the set's tar stream it holds, before compression. `payload_bytes` and
+    `payload_sha256` are of what lies on tape; `age_beginning`, in base64, is what of it stands before the sealed
+    chunks, "" where nothing is sealed.
     """
 
     set_id: str
@@ -96,13 +112,15 @@ class Segment:
     tar_offset: int
     tar_bytes: int
     stream: int = 0
+    age_beginning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
     """One INDEX on tape: everything before it is safe. `sequence` counts the INDEXes of the set from 1.
 
-    `files`, `bytes` and `tar_end` are totals of the set up to here. `final`: the set is whole.
+    `files`, `bytes` and `tar_end` are totals of the set up to here. `final`: the set is whole. `locked`: only the
+    header record could be read; totals and segments are not known.
     """
 
     set_id: str
@@ -121,3 +139,4 @@ class Commit:
     tar_end: int
     committed_at: datetime
     segments: tuple[Segment, ...] = ()
+    locked: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -22,11 +22,13 @@ class CartridgeState(StrEnum):
 
 @dataclass(slots=True)
 class Pool:
-    """A group of cartridges that sets are written to. `scratch`: takes scratch cartridges by itself."""
+    """A group of cartridges that sets are written to. `scratch`: takes scratch cartridges by itself. `recipients`: whom
+    its sets are sealed for, when a backup names nobody else; without any they are not."""
 
     name: str
     created_at: datetime
     scratch: bool = True
+    recipients: list[str] = field(default_factory=list)
     description: str = ""
 
 

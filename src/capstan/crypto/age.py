@@ -37,6 +37,10 @@ class AgeError(ValueError):
     """What is read is no age file, was changed, or is for others. The message says which."""
 
 
+class NoIdentity(AgeError):
+    """It is for others."""
+
+
 @dataclass(frozen=True, slots=True)
 class AgeHeader:
     """The part of a file before its payload: `text` as it stands there, up to the line of its MAC, and the key of the
@@ -89,7 +93,7 @@ def read_header(data: bytes, identities: Sequence[Identity]) -> AgeHeader:
             if not hmac.compare_digest(wanted, _decoded(mac.strip())):
                 raise AgeError("the header was changed")
             return AgeHeader(text, file_key)
-    raise AgeError("none of the identities can open it")
+    raise NoIdentity("none of the identities can open it")
 
 
 class ChunkCipher:

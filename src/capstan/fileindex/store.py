@@ -1,6 +1,7 @@
 """Where the file indexes of all sets lie: one folder for each set, with the tables of each of its INDEXes.
 
     SET/1.files.parquet  SET/1.frames.parquet  SET/1.records.crc32c  SET/1.deleted  SET/2.files.parquet …
+    SET/DIGEST.index-key  (while an INDEX is being written)
 
 Parts are immutable. They are the same bytes as in the INDEX on tape, so a rebuild brings the same files back.
 """
@@ -14,9 +15,10 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from capstan.durable_files import sync_folder
+from capstan.durable_files import sync_folder, write_durably
 from capstan.errors import HomeDamaged, InvalidValue, StorageFailed
 
+_KEY = ".index-key"
 _SET_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
 
 
@@ -80,6 +82,30 @@ class FileIndexStore:
         """The files.parquet of all parts of a set, in order; empty when there are none."""
         found = {path.name.partition(".")[0]: path for path in self._folder(set_id).glob("*.files.parquet")}
         return [found[sequence] for sequence in sorted(filter(str.isdecimal, found), key=int)]
+
+    def keep_key(self, set_id: str, payload_sha256: str, file_key: bytes) -> None:
+        """Keep the key of a sealed INDEX that is about to be written, until `forget_keys`. Durable; StorageFailed.
+
+        It opens what this store will have in the open, and nothing else.
+        """
+        folder = self._folder(set_id)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageFailed(path=folder, reason=error.strerror or str(error)) from error
+        write_durably(folder / f"{payload_sha256}{_KEY}", file_key, mode=0o600)
+
+    def find_key(self, set_id: str, payload_sha256: str) -> bytes | None:
+        """The key of an INDEX that may have been written and was never entered."""
+        try:
+            return (self._folder(set_id) / f"{payload_sha256}{_KEY}").read_bytes()
+        except OSError:
+            return None
+
+    def forget_keys(self, set_id: str) -> None:
+        """The INDEXes of a set are all entered, or were never whole."""
+        for path in self._folder(set_id).glob(f"*{_KEY}"):
+            path.unlink(missing_ok=True)
 
     def remove(self, set_id: str) -> None:
         """Forget a set. Harmless when it is not there."""

@@ -45,6 +45,8 @@ class Header:
     container: str | None = None
     codec: str | None = None
     encryption: str | None = None
+    keys: str | None = None
+    set_number: int | None = None
     stream: int | None = None
     segment: int | None = None
     tar_offset: int | None = None
@@ -75,7 +77,17 @@ class Header:
 
 
 _ORDER = [field.name for field in fields(Header) if field.name != "restore"] + ["restore"]
-_INTEGERS = {"tape_file", "block", "record_bytes", "stream", "segment", "tar_offset", "sequence", "payload_bytes"}
+_INTEGERS = {
+    "tape_file",
+    "block",
+    "record_bytes",
+    "stream",
+    "segment",
+    "tar_offset",
+    "sequence",
+    "payload_bytes",
+    "set_number",
+}
 _REQUIRED = {"kind", "tape_file", "block", "cartridge", "barcode", "record_bytes"}
 
 

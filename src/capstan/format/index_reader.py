@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import shutil
 import tarfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, BinaryIO, cast
 
 import lz4.frame
 import zstandard
 
-from capstan.core.backup import Commit
-from capstan.errors import BlankMedium, Damaged, FormatError
+from capstan.core.backup import BackupSet, Commit, Encryption, SetState, SetType
+from capstan.crypto.age import NoIdentity
+from capstan.crypto.identities import Identity
+from capstan.errors import BlankMedium, Damaged, FormatError, IdentityNeeded
 from capstan.fileindex.store import IndexPart
 from capstan.format.header import Header, Kind, decode_header
 from capstan.format.manifest import Manifest, decode_manifest
 from capstan.format.scan import read_record, record_buffer
+from capstan.format.sealing import SealedFile
 from capstan.format.spooling import spooling
 from capstan.tape.drive import Read, TapeDrive
 
@@ -52,8 +58,6 @@ class ReadIndex:
     def commit(self) -> Commit:
         """The catalog's form of it."""
         return self.manifest.commit(
-            tape_file=self.header.tape_file,
-            block=self.header.block,
             end_block=self.end_block,
             header_sha256=self.header_sha256,
             payload_bytes=self.header.payload_bytes or 0,
@@ -61,17 +65,69 @@ class ReadIndex:
         )
 
 
-def read_index(drive: TapeDrive, block: int, *, barcode: str, spool: Path) -> ReadIndex:
+@dataclass(frozen=True, slots=True)
+class LockedIndex:
+    """An INDEX that is as it was written, and whose payload none of the identities opens."""
+
+    header: Header
+    header_sha256: str
+    end_block: int
+
+    def commit(self) -> Commit:
+        """What its header record says of it, for the catalog."""
+        header = self.header
+        return Commit(
+            set_id=header.set or "",
+            sequence=header.sequence or 0,
+            cartridge=header.cartridge,
+            barcode=header.barcode,
+            tape_file=header.tape_file,
+            block=header.block,
+            end_block=self.end_block,
+            header_sha256=self.header_sha256,
+            payload_bytes=header.payload_bytes or 0,
+            payload_sha256=header.payload_sha256 or "",
+            final=bool(header.final),
+            files=0,
+            bytes=0,
+            tar_end=0,
+            committed_at=datetime.fromisoformat(header.written_at),
+            locked=True,
+        )
+
+    def backup_set(self) -> BackupSet:
+        """What its header record says of its set."""
+        header = self.header
+        return BackupSet(
+            id=header.set or "",
+            number=header.set_number or 0,
+            name="",
+            type=SetType.INCREMENTAL if header.parent else SetType.FULL,
+            state=SetState.LOCKED,
+            created_at=datetime.fromisoformat(header.written_at),
+            parent_id=header.parent or "",
+            codec=header.codec or "",
+            container=header.container or "",
+            encryption=Encryption(header.encryption or "none"),
+            keys=(header.keys or "").split(),
+        )
+
+
+def read_index(
+    drive: TapeDrive, block: int, *, barcode: str, spool: Path, identities: Sequence[Identity] = ()
+) -> ReadIndex | LockedIndex:
     """Read the INDEX at `block` into the folder `spool`, which is made, and check every digest on the way.
 
     Raises Damaged (with cartridge and block) for whatever is wrong with it, and for an INDEX that does not end with
     a filemark; StorageFailed when the spool cannot take it. `spool` may then hold some of its members.
     """
     with spooling(spool):
-        return _read_index(drive, block, barcode, spool)
+        return _read_index(drive, block, barcode, spool, identities)
 
 
-def _read_index(drive: TapeDrive, block: int, barcode: str, spool: Path) -> ReadIndex:
+def _read_index(
+    drive: TapeDrive, block: int, barcode: str, spool: Path, identities: Sequence[Identity]
+) -> ReadIndex | LockedIndex:
     spool.mkdir(parents=True, exist_ok=True)
     packed = spool / "payload"
     header, digest, end_block = _read_payload(drive, block, barcode, packed)
@@ -80,8 +136,10 @@ def _read_index(drive: TapeDrive, block: int, barcode: str, spool: Path) -> Read
         return Damaged(barcode=barcode, block=block, what=what)
 
     try:
-        _unpack(packed, header.codec or "", spool)
+        _unpack(packed, header, spool, identities)
         manifest = decode_manifest((spool / MANIFEST).read_bytes())
+    except IdentityNeeded:
+        return LockedIndex(header, digest, end_block)
     except (OSError, EOFError, ValueError, RuntimeError, KeyError, tarfile.TarError, zlib.error) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the spool's fault, not the tape's
@@ -90,8 +148,8 @@ def _read_index(drive: TapeDrive, block: int, barcode: str, spool: Path) -> Read
         raise damaged(f"the INDEX cannot be decompressed ({error})") from None
     finally:
         packed.unlink(missing_ok=True)
-    claimed = (manifest.backup_set.id, manifest.sequence, manifest.final, manifest.cartridge)
-    if claimed != (header.set, header.sequence, header.final, header.cartridge):
+    claimed = (manifest.backup_set.id, manifest.sequence, manifest.final, manifest.cartridge, manifest.block)
+    if claimed != (header.set, header.sequence, header.final, header.cartridge, block):
         raise damaged("the manifest belongs to another INDEX")
     missing = [name for name in (FILES, FRAMES, RECORDS) if not (spool / name).is_file()]
     if missing:
@@ -160,9 +218,27 @@ def _decoded(file: IO[bytes], codec: str) -> IO[bytes]:
     raise ValueError(f"codec {codec!r} is not known")
 
 
-def _unpack(packed: Path, codec: str, spool: Path) -> None:
-    """Extract the known members; others, of later minor versions, are passed over."""
-    with packed.open("rb") as file, _decoded(file, codec) as decoded, tarfile.open(fileobj=decoded, mode="r|") as tar:
+def _opened(file: BinaryIO, header: Header, size: int, identities: Sequence[Identity]) -> IO[bytes]:
+    """The payload as it was before it was sealed. IdentityNeeded; AgeError."""
+    if header.encryption in ("none", "drive", None):
+        return file
+    if header.encryption != "age":
+        raise ValueError(f"encryption {header.encryption!r} is not known")
+    try:
+        return cast("IO[bytes]", io.BufferedReader(SealedFile(file, size, identities), 1 << 20))
+    except NoIdentity:
+        raise IdentityNeeded(what=f"set {header.set}", keys=header.keys or "") from None
+
+
+def _unpack(packed: Path, header: Header, spool: Path, identities: Sequence[Identity]) -> None:
+    """Extract the known members; others, of later minor versions, are passed over. IdentityNeeded."""
+    size = packed.stat().st_size
+    with (
+        packed.open("rb") as file,
+        _opened(file, header, size, identities) as opened,
+        _decoded(opened, header.codec or "") as decoded,
+        tarfile.open(fileobj=decoded, mode="r|") as tar,
+    ):
         for member in tar:
             content = tar.extractfile(member) if member.name in (MANIFEST, FILES, FRAMES, RECORDS, DELETED) else None
             if content is not None:

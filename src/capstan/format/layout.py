@@ -51,6 +51,11 @@ def check_record_bytes(record_bytes: int) -> int:
     return record_bytes
 
 
+def index_end(block: int, payload_bytes: int, record_bytes: int) -> int:
+    """Where an INDEX ends whose header record is at `block`: behind its filemark."""
+    return block + 1 + records_of(payload_bytes, record_bytes) + 1
+
+
 def records_of(payload_bytes: int, record_bytes: int) -> int:
     """How many payload records hold `payload_bytes`."""
     return -(-payload_bytes // record_bytes)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from capstan.core.backup import BackupSet, Commit, Segment, SetState, SetType
+from capstan.core.backup import BackupSet, Commit, Encryption, Segment, SetState, SetType
 from capstan.format.layout import FORMAT_MAJOR
 
 _SEGMENT_FIELDS = (
@@ -21,6 +21,7 @@ _SEGMENT_FIELDS = (
     "payload_sha256",
     "tar_offset",
     "tar_bytes",
+    "age_beginning",
 )
 
 
@@ -39,13 +40,16 @@ class CommitLink:
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """`backup_set` holds the set's facts with the totals up to this INDEX; state, cartridges and job are not on tape
-    but follow from it. `segments` are those since the set's previous INDEX."""
+    but follow from it. `tape_file` and `block` are those of its INDEX. `segments` are those since the set's previous
+    INDEX."""
 
     backup_set: BackupSet
     sequence: int
     final: bool
     cartridge: str
     barcode: str
+    tape_file: int
+    block: int
     committed_at: datetime
     tar_end: int
     segments: tuple[Segment, ...] = ()
@@ -55,21 +59,19 @@ class Manifest:
     def commit(
         self,
         *,
-        tape_file: int,
-        block: int,
         end_block: int,
         header_sha256: str,
         payload_bytes: int,
         payload_sha256: str,
     ) -> Commit:
-        """The catalog's form of this INDEX, given where it lies."""
+        """The catalog's form of this INDEX, given where it ends, and what its header record says of it."""
         return Commit(
             set_id=self.backup_set.id,
             sequence=self.sequence,
             cartridge=self.cartridge,
             barcode=self.barcode,
-            tape_file=tape_file,
-            block=block,
+            tape_file=self.tape_file,
+            block=self.block,
             end_block=end_block,
             header_sha256=header_sha256,
             payload_bytes=payload_bytes,
@@ -104,11 +106,15 @@ def encode_manifest(manifest: Manifest) -> bytes:
                 "pool": backup_set.pool,
                 "codec": backup_set.codec,
                 "container": backup_set.container,
-                "encryption": "none",
+                "encryption": backup_set.encryption.value,
+                "recipients": backup_set.recipients,
+                "keys": backup_set.keys,
             },
             "sequence": manifest.sequence,
             "final": manifest.final,
             "cartridge": {"uuid": manifest.cartridge, "barcode": manifest.barcode},
+            "tape_file": manifest.tape_file,
+            "block": manifest.block,
             "committed_at": manifest.committed_at.isoformat(),
             "files": backup_set.files,
             "bytes": backup_set.bytes,
@@ -161,6 +167,9 @@ def _decode(value: dict[str, Any]) -> Manifest:
         pool=facts["pool"],
         codec=facts["codec"],
         container=facts["container"],
+        encryption=Encryption(facts["encryption"]),
+        recipients=list(facts["recipients"]),
+        keys=list(facts["keys"]),
         files=int(value["files"]),
         bytes=int(value["bytes"]),
         stored_bytes=int(value["stored_bytes"]),
@@ -172,6 +181,8 @@ def _decode(value: dict[str, Any]) -> Manifest:
         final=bool(value["final"]),
         cartridge=cartridge,
         barcode=barcode,
+        tape_file=int(value["tape_file"]),
+        block=int(value["block"]),
         committed_at=datetime.fromisoformat(value["committed_at"]),
         tar_end=int(value["tar_end"]),
         segments=tuple(

@@ -7,6 +7,7 @@ nothing but using the last values again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,10 +22,11 @@ from capstan.format.codecs import frame_codec
 from capstan.format.frames import Frame, ResumePoint
 from capstan.format.header import Header, Kind
 from capstan.format.index_payload import IndexPayload, build_index_payload
-from capstan.format.layout import ArchiveParameters, records_of
+from capstan.format.layout import ArchiveParameters, index_end
 from capstan.format.manifest import CommitLink, Manifest, encode_manifest
 from capstan.format.records import TapeFileWriter
 from capstan.format.restore_text import restore_line
+from capstan.format.sealing import PayloadSealer, encode_beginning
 from capstan.format.spooling import spooling
 from capstan.tape.drive import TapeDrive
 
@@ -85,19 +87,24 @@ class SetWriter:
         parameters: ArchiveParameters,
         spool: Path,
         clock: Clock,
+        keep_key: Callable[[str, bytes], None] = lambda payload_sha256, file_key: None,
     ) -> None:
+        """`keep_key`: keeps the key of a sealed INDEX, durably, until the catalog has what is in it. So this home can
+        read it back without any identity if the process dies in between."""
         self._set = backup_set
         self._chain = chain
         self._tape = tape
         self._parameters = parameters
         self._spool = spool
         self._clock = clock
+        self._keep_key = keep_key
         self._incremental = backup_set.type is not SetType.FULL
         self._file = TapeFileWriter(
             drive, record_bytes=tape.record_bytes, block=tape.end_block, tape_file=tape.tape_files
         )
         self._resume = ResumePoint(tar_offset=chain.tar_end)
         self._segment: Segment | None = None
+        self._sealer: PayloadSealer | None = None
         self._begin_interval()
 
     @property
@@ -139,7 +146,7 @@ class SetWriter:
                 self._deleted.write(b"\0".join(frame.deleted) + b"\0")
             self._rows += len(frame.deleted)
         self._resume = frame.resume
-        if self._segment is not None and self._file.payload_bytes >= self._parameters.segment_bytes:
+        if self._segment is not None and self._plain_bytes >= self._parameters.segment_bytes:
             self._close_segment()
 
     def _write_payload(self, frame: Frame) -> None:
@@ -151,10 +158,11 @@ class SetWriter:
             segment=segment.number,
             tar_offset=frame.tar_offset,
             tar_bytes=frame.tar_bytes,
-            payload_offset=self._file.payload_bytes,
+            payload_offset=self._plain_bytes,
             payload_bytes=len(frame.payload),
         )
-        self._file.write(frame.payload)
+        (self._sealer or self._file).write(frame.payload)
+        self._plain_bytes += len(frame.payload)
         self._interval_bytes += len(frame.payload)
 
     def commit(self, *, final: bool) -> CommitWritten:
@@ -181,6 +189,8 @@ class SetWriter:
         payload = self._index_payload(manifest)
         try:
             header, written = self._prepare(manifest, payload)
+            if payload.file_key:
+                self._keep_key(payload.sha256, payload.file_key)
             self._write_index(header, payload)
         finally:
             payload.path.unlink(missing_ok=True)
@@ -219,6 +229,8 @@ class SetWriter:
         block, tape_file = self._file.block, self._file.tape_file
         header, _ = replace(self._header(Kind.SEGMENT), stream=0, segment=number, tar_offset=tar_offset).encode()
         self._file.begin(header)
+        self._plain_bytes = 0
+        self._sealer = PayloadSealer(self._set.recipients, self._file.write) if self._set.recipients else None
         self._segment = Segment(
             set_id=self._set.id,
             number=number,
@@ -236,6 +248,10 @@ class SetWriter:
 
     def _close_segment(self) -> None:
         assert self._segment is not None
+        beginning = b""
+        if self._sealer is not None:
+            self._sealer.finish()
+            beginning, self._sealer = self._sealer.beginning, None
         digest = self._file.end(synchronous=False)
         self._checksums.append(bytes(self._file.checksums))
         self._segments.append(
@@ -245,6 +261,7 @@ class SetWriter:
                 payload_bytes=self._file.payload_bytes,
                 payload_sha256=digest,
                 tar_bytes=self._resume.tar_offset - self._segment.tar_offset,
+                age_beginning=encode_beginning(beginning),
             )
         )
         self._next_segment += 1
@@ -264,6 +281,8 @@ class SetWriter:
             final=final,
             cartridge=self._tape.cartridge,
             barcode=self._tape.barcode,
+            tape_file=self._file.tape_file,
+            block=self._file.block,
             committed_at=self._clock.now(),
             tar_end=self._resume.tar_offset,
             segments=tuple(self._segments),
@@ -284,28 +303,28 @@ class SetWriter:
             members,
             frame_codec(self._parameters.codec, self._parameters.level),
             mtime=int(manifest.committed_at.timestamp()),
+            recipients=self._set.recipients,
         )
 
     def _prepare(self, manifest: Manifest, payload: IndexPayload) -> tuple[bytes, CommitWritten]:
         """The INDEX's header record, and what will be true once it and its filemark are on the medium."""
-        block, tape_file = self._file.block, self._file.tape_file
         header, header_sha256 = replace(
             self._header(Kind.INDEX),
             sequence=manifest.sequence,
             final=manifest.final,
             set_previous_index_sha256=self._chain.previous_sha256,
-            payload_bytes=payload.bytes,
+            payload_bytes=payload.size,
             payload_sha256=payload.sha256,
         ).encode()
         commit = manifest.commit(
-            tape_file=tape_file,
-            block=block,
-            end_block=block + 1 + records_of(payload.bytes, self._tape.record_bytes) + 1,
+            end_block=index_end(manifest.block, payload.size, self._tape.record_bytes),
             header_sha256=header_sha256,
-            payload_bytes=payload.bytes,
+            payload_bytes=payload.size,
             payload_sha256=payload.sha256,
         )
-        link = CommitLink(commit.sequence, commit.cartridge, commit.barcode, tape_file, block, header_sha256)
+        link = CommitLink(
+            commit.sequence, commit.cartridge, commit.barcode, commit.tape_file, commit.block, header_sha256
+        )
         return header, CommitWritten(
             commit=commit,
             manifest=manifest,
@@ -320,8 +339,8 @@ class SetWriter:
             tape=replace(
                 self._tape,
                 end_block=commit.end_block,
-                tape_files=tape_file + 1,
-                index_block=block,
+                tape_files=commit.tape_file + 1,
+                index_block=commit.block,
                 index_sha256=header_sha256,
             ),
             part=IndexPart(
@@ -351,12 +370,14 @@ class SetWriter:
             record_bytes=self._tape.record_bytes,
             written_at=self._clock.now().isoformat(),
             written_by=f"capstan {__version__}",
-            restore=restore_line(kind.value, self._parameters.codec),
+            restore=restore_line(kind.value, self._parameters.codec, self._set.encryption.value),
             previous_index_block=self._tape.index_block,
             previous_index_sha256=self._tape.index_sha256,
             set=self._set.id,
             parent=self._set.parent_id,
             container=self._set.container,
             codec=self._parameters.codec,
-            encryption="none",
+            encryption=self._set.encryption.value,
+            keys=" ".join(self._set.keys),
+            set_number=self._set.number,
         )

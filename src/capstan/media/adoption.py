@@ -7,10 +7,15 @@ from tempfile import TemporaryDirectory
 
 from capstan.catalog.catalog import Catalog
 from capstan.core.backup import BackupSet, SetState
+from capstan.crypto.identities import Identity, KnownFileKey
+from capstan.errors import IdentityNeeded
+from capstan.fileindex.store import FileIndexStore
 from capstan.format.append import FoundIndex
-from capstan.format.index_reader import read_index
+from capstan.format.index_reader import LockedIndex, read_index
 from capstan.media.ledger import Ledger
 from capstan.media.manager import MountedCartridge, stop_if_ahead
+
+_LOST_KEY = "nothing was written; run `capstan rebuild --library NAME --identity FILE` with an identity that opens it"
 
 
 class Adoption:
@@ -18,9 +23,10 @@ class Adoption:
     commit point on tape that is as good as any. Only sets that this catalog began itself are taken in; anything else
     means that the catalog is older than the tape."""
 
-    def __init__(self, *, catalog: Catalog, ledger: Ledger, spool: Path) -> None:
+    def __init__(self, *, catalog: Catalog, ledger: Ledger, store: FileIndexStore, spool: Path) -> None:
         self._catalog = catalog
         self._ledger = ledger
+        self._store = store
         self._spool = spool
 
     async def take_in(self, mounted: MountedCartridge, ahead: tuple[FoundIndex, ...]) -> frozenset[str]:
@@ -41,12 +47,25 @@ class Adoption:
         for found in wanted:
             with TemporaryDirectory(dir=self._spool) as folder:
                 index = await mounted.lane.run(
-                    read_index, found.header.block, barcode=mounted.cartridge.barcode, spool=Path(folder)
+                    read_index,
+                    found.header.block,
+                    barcode=mounted.cartridge.barcode,
+                    spool=Path(folder),
+                    identities=self._identities(found),
                 )
+                if isinstance(index, LockedIndex):
+                    what = f"the commit point of set {found.header.set} at block {found.header.block}"
+                    raise IdentityNeeded(what=what, keys=found.header.keys or "", hint=_LOST_KEY)
                 known = await self._set(found)
                 writing = known is not None and known.state is SetState.WRITING
                 await self._ledger.enter(index.commit(), index.manifest, index.part(), writing=writing)
         return frozenset(abandoned)
+
+    def _identities(self, found: FoundIndex) -> list[Identity]:
+        """What opens a sealed INDEX that this home has written: its own key, which is kept until it is entered."""
+        header = found.header
+        key = self._store.find_key(header.set or "", header.payload_sha256 or "")
+        return [] if key is None else [KnownFileKey(key)]
 
     async def _is_ours(self, found: FoundIndex) -> bool:
         known = await self._set(found)

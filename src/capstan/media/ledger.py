@@ -14,6 +14,7 @@ from capstan.catalog.catalog import Catalog, Repositories
 from capstan.core.backup import BackupSet, Commit, SetState
 from capstan.core.media import Cartridge
 from capstan.fileindex.store import FileIndexStore, IndexPart
+from capstan.format.index_reader import LockedIndex
 from capstan.format.manifest import CommitLink, Manifest
 
 
@@ -32,14 +33,24 @@ class Ledger:
         """
         await asyncio.to_thread(self._store.add_part, commit.set_id, part)
         async with self._catalog.transaction() as catalog:
-            return await self.enter_into(catalog, commit, manifest, writing=writing)
+            backup_set = await self.enter_into(catalog, commit, manifest, writing=writing)
+        await asyncio.to_thread(self._store.forget_keys, commit.set_id)
+        return backup_set
+
+    async def enter_locked(self, catalog: Repositories, index: LockedIndex) -> None:
+        """Record, as a part of the caller's transaction, an INDEX of which only the header record can be read. What the
+        catalog knows of its set stays."""
+        commit = index.commit()
+        if await catalog.backups.find(commit.set_id) is None:
+            await catalog.backups.add(index.backup_set())
+        await catalog.backups.add_commit(commit)
 
     async def enter_into(
         self, catalog: Repositories, commit: Commit, manifest: Manifest, *, writing: bool
     ) -> BackupSet:
         """`enter` as a part of the caller's transaction, who has made the part of the file index durable."""
         known = await catalog.backups.find(commit.set_id)
-        backup_set = known or replace(manifest.backup_set)
+        backup_set = replace(manifest.backup_set) if known is None or known.state is SetState.LOCKED else known
         if known is None:
             await catalog.backups.add(backup_set)
         await catalog.backups.add_commit(commit)
@@ -72,6 +83,8 @@ def settle(
     backup_set.missing = list(dict.fromkeys(named[sequence] for sequence in absent))
     if absent or (present and min(present) > 1 and not links):
         backup_set.state = SetState.PARTIAL
+    elif any(commit.locked for commit in ordered):
+        backup_set.state = SetState.LOCKED
     elif ordered and ordered[-1].final:
         backup_set.state = SetState.COMPLETE
     else:

@@ -98,6 +98,7 @@ class PoolRow(Row):
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     created_at: Mapped[datetime]
     scratch: Mapped[bool]
+    recipients: Mapped[list[str]]
     description: Mapped[str] = mapped_column(Text)
 
 
@@ -144,6 +145,9 @@ class SetRow(Row):
     pool: Mapped[str] = mapped_column(String(64))
     codec: Mapped[str] = mapped_column(String(16))
     container: Mapped[str] = mapped_column(String(16))
+    encryption: Mapped[str] = mapped_column(String(16))
+    recipients: Mapped[list[str]]
+    keys: Mapped[list[str]]
     finished_at: Mapped[datetime | None]
     files: Mapped[int]
     bytes: Mapped[int]
@@ -170,6 +174,7 @@ class CommitRow(Row):
     bytes: Mapped[int]
     tar_end: Mapped[int]
     committed_at: Mapped[datetime]
+    locked: Mapped[bool]
     __table_args__ = (Index("ix_commits_cartridge", "cartridge"),)
 
 
@@ -189,3 +194,4 @@ class SegmentRow(Row):
     payload_sha256: Mapped[str] = mapped_column(String(64))
     tar_offset: Mapped[int]
     tar_bytes: Mapped[int]
+    age_beginning: Mapped[str] = mapped_column(Text)

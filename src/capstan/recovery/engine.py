@@ -7,32 +7,29 @@ whole result.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 from capstan.catalog.catalog import Catalog
-from capstan.catalog.chains import Shortfall, chain_of, find_shortfall, index_chain
 from capstan.clock import Clock
-from capstan.core.backup import BackupSet
 from capstan.core.files import display_path
 from capstan.core.job import RestorePhase
 from capstan.core.mounts import MountTable
-from capstan.errors import NotFound, TargetError
+from capstan.crypto.identities import Identity
+from capstan.errors import TargetError
 from capstan.fileindex.store import FileIndexStore
 from capstan.jobs.context import JobContext
 from capstan.media.manager import TapeManager
-from capstan.recovery.assemble import Outcome, Outcomes
 from capstan.recovery.earlier import EarlierRun, boot_id
 from capstan.recovery.phases import Phases
-from capstan.recovery.plan import ChainPlan, RestorePlan
-from capstan.recovery.reading import SetReading, read_sets
+from capstan.recovery.preparation import Prepared, prepare
+from capstan.recovery.reading import read_sets
 from capstan.recovery.report import TOLD, Problem, RecoveryReport, counts, raise_if_unsound
-from capstan.recovery.rows import SetTable, kept_parts
-from capstan.recovery.select import RestoreRequest, Selector, make_selector, resolve_set
-from capstan.recovery.selection import RestoredBefore, Selection, select_chain
-from capstan.recovery.target import Placement, RecoveryTarget, Tell
+from capstan.recovery.select import RestoreRequest, make_selector
+from capstan.recovery.selection import RestoredBefore
+from capstan.recovery.target import RecoveryTarget, Tell
 
 _BOOT = "boot"  # in a job's parameters: which run of the machine the restore began in; "": what it wrote may be lost
 _TICK = 0.5  # seconds between two looks at the counters
@@ -44,110 +41,6 @@ class TargetFactory(Protocol):
     def __call__(
         self, request: RestoreRequest, tell: Tell, *, job_id: str, earlier: EarlierRun | None
     ) -> RecoveryTarget: ...
-
-
-@dataclass(slots=True)
-class Piece:
-    """What is read of one set."""
-
-    backup_set: BackupSet
-    table: SetTable
-    selection: Selection
-    plan: RestorePlan
-
-
-@dataclass(slots=True)
-class Prepared:
-    """A request, looked up and planned. `libraries`: where each cartridge was seen last; `present`:
-    barcodes that are there, as far as the catalog knows; `shortfall`: what the set lacks of its time."""
-
-    backup_set: BackupSet
-    selector: Selector
-    pieces: list[Piece]
-    plan: ChainPlan
-    libraries: dict[str, str]
-    present: set[str]
-    shortfall: Shortfall | None = None
-    before: RestoredBefore | None = None
-
-    @property
-    def files(self) -> int:
-        return self.backup_set.files if self._whole_set else sum(piece.selection.files for piece in self.pieces)
-
-    @property
-    def content_bytes(self) -> int:
-        if self._whole_set:
-            return self.backup_set.bytes
-        return sum(piece.selection.content_bytes for piece in self.pieces)
-
-    @property
-    def _whole_set(self) -> bool:
-        return self.selector.everything and len(self.pieces) == 1 and self.before is None
-
-    def readings(self, target: RecoveryTarget | None, report: RecoveryReport, **more: Any) -> list[SetReading]:
-        """A reading for each set of the chain."""
-        linkable = self.before.linkable if self.before else {}
-        outcomes: Outcomes = {path: Outcome(Placement.WRITTEN, file) for path, file in linkable.items()}
-        return [
-            SetReading(
-                piece.table,
-                piece.selection,
-                piece.plan,
-                codec=piece.backup_set.codec.partition(":")[0],
-                target=target,
-                report=report,
-                outcomes=outcomes,
-                **more,
-            )
-            for piece in self.pieces
-        ]
-
-
-async def prepare(
-    catalog: Catalog,
-    store: FileIndexStore,
-    reference: str,
-    selector: Selector,
-    library: str = "",
-    *,
-    with_parents: bool = True,
-    before: RestoredBefore | None = None,
-) -> Prepared:
-    """Find the set and what it builds on, read their tables, and plan what was not restored `before`. NotFound when
-    nothing is selected; ParentMissing."""
-    async with catalog.snapshot() as repositories:
-        backup_set = await resolve_set(repositories, reference)
-        chain = await chain_of(repositories, backup_set) if with_parents else [backup_set]
-        indexes = await index_chain(repositories, store, chain)
-        commits = [await repositories.backups.list_commits(set_id=item.id) for item in chain]
-        barcodes = dict.fromkeys(barcode for item in chain for barcode in item.cartridges)
-        cartridges = [await repositories.media.find(barcode) for barcode in barcodes]
-    libraries = {
-        found.barcode: found.library or library for found in cartridges if found and (found.library or library)
-    }
-    present = {found.barcode for found in cartridges if found and found.place}
-
-    def plan() -> list[Piece]:
-        tables = [SetTable(kept_parts(store, item.id, of)) for item, of in zip(chain, commits, strict=True)]
-        if len(chain) == 1 and before is None:
-            selections = [Selection(tables[0], selector)]
-        else:
-            selections = select_chain(tables, indexes, selector, before)
-        return [
-            Piece(item, table, selection, selection.plan())
-            for item, table, selection in zip(chain, tables, selections, strict=True)
-        ]
-
-    pieces = await asyncio.to_thread(plan)
-    planned = ChainPlan([piece.plan for piece in pieces])
-    shortfall = await asyncio.to_thread(find_shortfall, chain, indexes)
-    prepared = Prepared(backup_set, selector, pieces, planned, libraries, present, shortfall, before)
-    nothing = not selector.everything and before is None
-    if nothing and not prepared.files and not any(piece.plan.frames.count for piece in pieces):
-        wanted = " ".join(display_path(path) for path in selector.paths) or " ".join(selector.patterns)
-        hint = f"`capstan set files {backup_set.id[:8]}` lists what there is, `capstan find` looks in all sets"
-        raise NotFound(what=f"file in set {backup_set.id}", name=wanted, hint=hint)
-    return prepared
 
 
 def stopwatch(clock: Clock) -> Callable[[], float]:
@@ -204,16 +97,20 @@ class RestoreEngine:
             **({"shortfall": str(prepared.shortfall)} if prepared.shortfall else {}),
         }
 
-    async def run(self, request: RestoreRequest, context: JobContext) -> dict[str, Any]:
-        """Restore and return the result object of the command line.
+    async def run(
+        self, request: RestoreRequest, context: JobContext, identities: Sequence[Identity] = ()
+    ) -> dict[str, Any]:
+        """Restore and return the result object of the command line. `identities` open what is sealed.
 
         Raises VerificationFailed (or CartridgeMissing, when nothing else is wrong) after all else was restored, with
-        the result in its attribute `result`; JobCancelled; and what ended the restore as a whole.
+        the result in its attribute `result`; IdentityNeeded, JobCancelled; and what ended the restore as a whole.
         """
         context.job.parameters[_BOOT] = boot_id()
-        return await self._restore(request, context, None)
+        return await self._restore(request, context, None, identities)
 
-    async def resume(self, request: RestoreRequest, context: JobContext) -> dict[str, Any]:
+    async def resume(
+        self, request: RestoreRequest, context: JobContext, identities: Sequence[Identity] = ()
+    ) -> dict[str, Any]:
         """Go on with the restore of a job that ended early; result and errors are as of `run`.
 
         What that run has put into the target is neither read nor written again, unless the machine was restarted since.
@@ -223,27 +120,42 @@ class RestoreEngine:
         assert job.started_at is not None
         trusted = bool(boot_id()) and job.parameters.get(_BOOT) == boot_id()
         earlier = EarlierRun(int(job.started_at.timestamp() * 1e6) * 1000, trusted)
-        return await self._restore(replace(request, reference=job.set_id or request.reference), context, earlier)
+        request = replace(request, reference=job.set_id or request.reference)
+        return await self._restore(request, context, earlier, identities)
 
     async def _restore(
-        self, request: RestoreRequest, context: JobContext, earlier: EarlierRun | None
+        self,
+        request: RestoreRequest,
+        context: JobContext,
+        earlier: EarlierRun | None,
+        identities: Sequence[Identity],
     ) -> dict[str, Any]:
         elapsed = stopwatch(self._clock)
         phases = Phases(context)
         await phases.enter(RestorePhase.SEARCH)
         report = new_report(context)
         if earlier is None:  # nothing is made in the target for a set that is not there
-            prepared = await self._prepare(request)
+            prepared = await self._prepare(request, identities=identities)
             target = await self._open(request, report, context, earlier)
         else:
             target = await self._open(request, report, context, earlier)
         try:
             if earlier is not None:
-                prepared = await self._prepare(request, RestoredBefore(target.restored))
+                before = RestoredBefore(target.restored)
+                prepared = await self._prepare(request, before, identities=identities)
             await context.set_created(prepared.backup_set.id)
             await phases.enter(RestorePhase.SELECT, files=prepared.files, bytes=prepared.content_bytes)
             await phases.enter(RestorePhase.CREATE)
-            await read_prepared(prepared, target, report, phases, context, manager=self._manager, elapsed=elapsed)
+            await read_prepared(
+                prepared,
+                target,
+                report,
+                phases,
+                context,
+                manager=self._manager,
+                elapsed=elapsed,
+                identities=identities,
+            )
             for path in sorted(prepared.selector.unmatched):
                 report.error("not-found", path, "it is not in this set")
             try:
@@ -277,7 +189,13 @@ class RestoreEngine:
 
         return await asyncio.to_thread(open_target)
 
-    async def _prepare(self, request: RestoreRequest, before: RestoredBefore | None = None) -> Prepared:
+    async def _prepare(
+        self,
+        request: RestoreRequest,
+        before: RestoredBefore | None = None,
+        *,
+        identities: Sequence[Identity] | None = None,
+    ) -> Prepared:
         selector = make_selector(request.paths, request.patterns)
         return await prepare(
             self._catalog,
@@ -287,6 +205,7 @@ class RestoreEngine:
             request.library,
             with_parents=not request.only_this_set,
             before=before,
+            identities=identities,
         )
 
 
@@ -299,10 +218,10 @@ async def read_prepared(
     *,
     manager: TapeManager,
     elapsed: Callable[[], float],
-    digests: bool = False,
+    **how: Any,
 ) -> None:
     """Read all that was planned, and tell of the progress meanwhile. `target` None: into nothing. `elapsed`: seconds
-    since the job began. Errors as of `read_sets`."""
+    since the job began. `how`: see `SetReading`. Errors as of `read_sets`."""
     if prepared.shortfall is not None:
         report.fall_short(prepared.shortfall)
     for mount in MountTable.from_plain(prepared.backup_set.mounts):
@@ -310,7 +229,7 @@ async def read_prepared(
             report.warn(
                 "kept", mount.path, "its file system was not mounted then: below it all is as in an earlier set"
             )
-    readings = prepared.readings(target, report, context=context, digests=digests, on_step=phases.begin)
+    readings = prepared.readings(target, report, context=context, on_step=phases.begin, **how)
 
     async def tick() -> None:
         await phases.catch_up()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from capstan.core.backup import Commit
 from capstan.core.media import CartridgeState
+from capstan.crypto.identities import Identity
 from capstan.errors import Damaged, DeviceError, FormatError, NotCapstanTape
 from capstan.format.header import Kind
-from capstan.format.index_reader import ReadIndex, read_index
+from capstan.format.index_reader import LockedIndex, ReadIndex, read_index
 from capstan.format.label import Label, read_label
 from capstan.format.scan import IndexPlace, find_indexes, scan_tape
 from capstan.recovery.report import Trouble
@@ -19,7 +21,8 @@ from capstan.tape.drive import TapeDrive
 @dataclass(slots=True)
 class Inspection:
     """`state` and `reason` say what the cartridge is for us. `label_end` is the block behind the label's filemark;
-    `full`: the drive has given its early warning at the end of data."""
+    `full`: the drive has given its early warning at the end of data. `locked`: INDEXes that are whole and that none of
+    the identities opens."""
 
     barcode: str
     state: CartridgeState
@@ -27,6 +30,7 @@ class Inspection:
     label: Label | None = None
     label_end: int = 0
     indexes: list[ReadIndex] = field(default_factory=list)
+    locked: list[LockedIndex] = field(default_factory=list)
     troubles: list[Trouble] = field(default_factory=list)
     full: bool = False
 
@@ -34,8 +38,14 @@ class Inspection:
         """Whether the INDEX of `commit` is there and cannot be read."""
         return any(commit.block <= trouble.block < commit.end_block for trouble in self.troubles)
 
+    @property
+    def last(self) -> ReadIndex | LockedIndex | None:
+        """The INDEX behind which nothing more was committed."""
+        found: list[ReadIndex | LockedIndex] = [*self.indexes, *self.locked]
+        return max(found, key=lambda index: index.header.block, default=None)
 
-def inspect_cartridge(drive: TapeDrive, barcode: str, spool: Path) -> Inspection:
+
+def inspect_cartridge(drive: TapeDrive, barcode: str, spool: Path, identities: Sequence[Identity] = ()) -> Inspection:
     """Read the label and every INDEX; the INDEXes' tables lie in `spool` afterwards.
 
     Never raises for what is on the tape: a blank cartridge is SCRATCH, another program's is FOREIGN, one whose label
@@ -52,12 +62,12 @@ def inspect_cartridge(drive: TapeDrive, barcode: str, spool: Path) -> Inspection
     if label.barcode != barcode:
         return Inspection(barcode, CartridgeState.SUSPECT, f"its label says that it is {label.barcode}", label)
     inspection = Inspection(barcode, CartridgeState.AVAILABLE, label=label, label_end=drive.position().block)
-    read_indexes(drive, inspection, spool)
+    read_indexes(drive, inspection, spool, identities)
     inspection.full = drive.seek_end_of_data().early_warning
     return inspection
 
 
-def read_indexes(drive: TapeDrive, inspection: Inspection, spool: Path) -> None:
+def read_indexes(drive: TapeDrive, inspection: Inspection, spool: Path, identities: Sequence[Identity] = ()) -> None:
     """Read every INDEX of a labelled cartridge into `inspection`, and check both chains."""
     label, barcode = inspection.label, inspection.barcode
     assert label is not None
@@ -66,9 +76,13 @@ def read_indexes(drive: TapeDrive, inspection: Inspection, spool: Path) -> None:
     _check_chain(found.places, inspection)
     for place in found.places:
         try:
-            index = read_index(drive, place.block, barcode=barcode, spool=spool / f"{barcode}-{place.block}")
+            folder = spool / f"{barcode}-{place.block}"
+            index = read_index(drive, place.block, barcode=barcode, spool=folder, identities=identities)
         except Damaged as error:
             inspection.troubles.append(_trouble(error))
+            continue
+        if isinstance(index, LockedIndex):
+            inspection.locked.append(index)
             continue
         commits = index.manifest.commits
         expected = max(commits, key=lambda link: link.sequence).header_sha256 if commits else ""
@@ -84,18 +98,21 @@ def check_headers(drive: TapeDrive, inspection: Inspection) -> None:
     Torn tape files behind the last INDEX were never acknowledged, and are passed over.
     """
     barcode = inspection.barcode
-    last = max((index.header.block for index in inspection.indexes), default=-1)
+    last = inspection.last.header.block if inspection.last else -1
+    locked = {index.header.set for index in inspection.locked}
     claimed = {s.block for i in inspection.indexes for s in i.manifest.segments if s.barcode == barcode}
     torn = {number for index in inspection.indexes for number in index.manifest.torn}
     named = {trouble.block for trouble in inspection.troubles}
     for found in scan_tape(drive, barcode, headers_only=True):
-        if found.block > last and inspection.indexes:
+        if found.block > last and inspection.last:
             return
         if found.number == 0 or found.number in torn or found.block in named:
             continue
         kind = found.header.kind if found.header else None
         if kind is None and found.block not in claimed:  # a claimed segment's header is read with its payload
             inspection.troubles.append(Trouble(barcode, found.block, found.trouble or "there is no header record"))
+        elif found.header and found.header.set in locked:
+            continue  # which segments it claims is sealed
         elif kind is Kind.SEGMENT and found.block not in claimed:
             inspection.troubles.append(Trouble(barcode, found.block, "no INDEX claims this segment"))
 

@@ -12,13 +12,14 @@ from typing import NamedTuple
 from capstan.core.backup import Segment
 from capstan.core.ordinals import OrdinalSet
 from capstan.format.layout import HEADER_BYTES
+from capstan.format.sealing import sealed_range
 
 # A tape that streams passes this in less time than a stop, a LOCATE and a start take.
 DEFAULT_GAP_BYTES = 64 << 20
 
 
 class FramePlace(NamedTuple):
-    """One row of `frames.parquet` (fileindex.schema.FRAMES)."""
+    """One row of `frames.parquet` (fileindex.schema.FRAMES). The payload is counted as it was before it was sealed."""
 
     segment: int
     tar_offset: int
@@ -200,8 +201,9 @@ def _uncovered(plan: RestorePlan, begin: int, end: int) -> None:
 
 def _add(plan: RestorePlan, segment: Segment, frame: FramePlace, ordinal: int, gap_bytes: int) -> None:
     size = segment.record_bytes
-    first = frame.payload_offset // size
-    last = (frame.payload_offset + max(frame.payload_bytes, 1) - 1) // size
+    offset, length = sealed_range(segment, frame.payload_offset, frame.payload_bytes)
+    first = offset // size
+    last = (offset + max(length, 1) - 1) // size
     if not plan.visits or plan.visits[-1].cartridge != segment.cartridge:
         plan.visits.append(CartridgeVisit(segment.cartridge, segment.barcode))
     runs = plan.visits[-1].runs

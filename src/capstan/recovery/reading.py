@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 
 from capstan.core.job import RestorePhase
+from capstan.crypto.identities import Identity
 from capstan.errors import CartridgeMissing, DeviceError, FormatError, JobCancelled, TransportError
 from capstan.jobs.context import JobContext
 from capstan.media.manager import MountedCartridge, Purpose, TapeManager
@@ -28,6 +29,7 @@ _ATTEMPTS = 2  # mounts of one cartridge when the drive fails
 class SetReading:
     """Reads one selection of one set. Use `start`, then `read` or `lose` for each visit of the plan, then `finish`.
 
+    `identities` open what is sealed; with `sealed` it is only proven to be what was written, and no file is looked at.
     `close` ends it at any time; what the target was given stays, and no file is left half written.
     """
 
@@ -44,12 +46,23 @@ class SetReading:
         digests: bool = False,
         partial: bool = False,
         outcomes: Outcomes | None = None,
+        identities: Sequence[Identity] = (),
+        sealed: bool = False,
         on_step: Callable[[RestorePhase], None] = lambda step: None,
     ) -> None:
         self.plan = plan
         self._context = context
         self._stream = FrameStream(codec)
-        self._reader = FrameReader(table, plan, self._stream, report, cancelled=context.cancelled, digests=digests)
+        self._reader = FrameReader(
+            table,
+            plan,
+            self._stream,
+            report,
+            cancelled=context.cancelled,
+            digests=digests,
+            identities=identities,
+            sealed=sealed,
+        )
         self._assembler = MemberAssembler(
             selection.rows(),
             target,

@@ -12,6 +12,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from capstan.clock import Clock
 from capstan.core.backup import Commit
 from capstan.core.ids import new_uuid
 from capstan.core.media import Cartridge, CartridgeState, Pool
+from capstan.crypto.identities import Identity
 from capstan.errors import CartridgeMissing, DeviceError, FormatError, TransportError
 from capstan.fileindex.store import FileIndexStore
-from capstan.format.index_reader import ReadIndex
+from capstan.format.index_reader import LockedIndex, ReadIndex
 from capstan.format.manifest import CommitLink
 from capstan.jobs.context import JobContext
 from capstan.media.ledger import Ledger, settle
@@ -67,9 +69,10 @@ class RebuildEngine:
         self._spool = spool
         self._is_virtual = is_virtual
 
-    async def run(self, library: str, context: JobContext) -> dict[str, Any]:
+    async def run(self, library: str, context: JobContext, identities: Sequence[Identity] = ()) -> dict[str, Any]:
         """Read every cartridge of `library` and enter what is on it; return the result object of the command line.
 
+        A set that is sealed, and that `identities` do not open, is entered as LOCKED, unless the catalog knows it.
         A cartridge that is blank, not ours, or cannot be read becomes a warning, and the rest goes on.
         """
         began = self._clock.monotonic()
@@ -86,7 +89,7 @@ class RebuildEngine:
                 context.check_cancelled()
                 await context.progress(cartridges=done, total_cartridges=len(cartridges), current=cartridge.barcode)
                 if cartridge.state is not CartridgeState.CLEANING:
-                    inspections.append(await self._inspect(library, cartridge, spool, context))
+                    inspections.append(await self._inspect(library, cartridge, spool, context, identities))
             await context.phase("record-set")
             sets = await self._record(inspections)
         finally:
@@ -95,14 +98,21 @@ class RebuildEngine:
             "library": library,
             "cartridges": len(inspections),
             "sets": sum(sets.values()),
-            **{state: sets[state] for state in ("complete", "incomplete", "partial")},
+            **{state: sets[state] for state in ("complete", "incomplete", "partial", "locked")},
             "foreign": [item.barcode for item in inspections if item.state is CartridgeState.FOREIGN],
             "suspect": [i.barcode for i in inspections if i.state is CartridgeState.SUSPECT or i.troubles],
             "warnings": context.job.warning_count,
             "seconds": round(self._clock.monotonic() - began, 3),
         }
 
-    async def _inspect(self, library: str, cartridge: Cartridge, spool: Path, context: JobContext) -> Inspection:
+    async def _inspect(
+        self,
+        library: str,
+        cartridge: Cartridge,
+        spool: Path,
+        context: JobContext,
+        identities: Sequence[Identity],
+    ) -> Inspection:
         barcode = cartridge.barcode
         for attempt in range(1, _ATTEMPTS + 1):
             try:
@@ -110,7 +120,7 @@ class RebuildEngine:
                     library, barcode=barcode, purpose=Purpose.INSPECT, context=context
                 ) as mounted:
                     await context.phase("read", cartridge=barcode)
-                    inspection = await mounted.lane.run(inspect_cartridge, barcode, spool)
+                    inspection = await mounted.lane.run(inspect_cartridge, barcode, spool, identities)
                 break
             except (DeviceError, TransportError) as error:
                 inspection = Inspection(barcode, CartridgeState.SUSPECT, str(error))
@@ -135,6 +145,11 @@ class RebuildEngine:
             for index in found:
                 await self._ledger.enter_into(catalog, index.commit(), index.manifest, writing=False)
                 affected.add(index.manifest.backup_set.id, index.manifest.commits)
+            for inspection in inspections:
+                for locked in inspection.locked:
+                    if not await _is_known(catalog, locked):
+                        await self._ledger.enter_locked(catalog, locked)
+                    affected.add(locked.header.set or "", [])
             states, gone = await _settle(catalog, affected)
         for set_id in gone:
             await asyncio.to_thread(self._store.remove, set_id)
@@ -203,15 +218,22 @@ def choose_indexes(indexes: Sequence[ReadIndex]) -> list[ReadIndex]:
 
 
 async def _forget_commits(catalog: Repositories, uuid: str, inspection: Inspection, affected: _Affected) -> None:
-    """Drop the commit points on one cartridge, but those whose INDEX is there and damaged: the catalog's copy of it
-    is then the only one."""
+    """Drop the commit points on one cartridge, but those whose INDEX is there and damaged, or locked: the catalog's
+    copy of it is then the only one."""
     label = inspection.label
+    locked = {index.header_sha256 for index in inspection.locked}
     commits = await catalog.backups.list_commits(cartridge=uuid)
     await catalog.backups.remove_commits(uuid)
     for commit in commits:
         affected.add(commit.set_id, [_link(commit)])
-        if label is not None and label.uuid == uuid and inspection.is_damaged(commit):
+        kept = inspection.is_damaged(commit) or commit.header_sha256 in locked
+        if label is not None and label.uuid == uuid and kept:
             await catalog.backups.add_commit(commit)
+
+
+async def _is_known(catalog: Repositories, index: LockedIndex) -> bool:
+    commits = await catalog.backups.list_commits(set_id=index.header.set or "")
+    return any(commit.header_sha256 == index.header_sha256 for commit in commits)
 
 
 def _link(commit: Commit) -> CommitLink:
@@ -265,15 +287,16 @@ def _facts(inspection: Inspection) -> dict[str, Any]:
         "end_block": inspection.label_end,
         "tape_files": 1,
     }
-    if inspection.indexes:
-        last = max(inspection.indexes, key=lambda index: index.header.block)
+    last = inspection.last
+    if last is not None:
         facts |= {
             "end_block": last.end_block,
             "tape_files": last.header.tape_file + 1,
             "index_block": last.header.block,
             "index_sha256": last.header_sha256,
-            "written_at": last.manifest.committed_at,
-            "written_bytes": sum(_written(index) for index in inspection.indexes),
+            "written_at": datetime.fromisoformat(last.header.written_at),
+            "written_bytes": sum(_written(index) for index in inspection.indexes)
+            + sum(index.header.payload_bytes or 0 for index in inspection.locked),
         }
     return facts
 

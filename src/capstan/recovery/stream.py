@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import Empty, Full, Queue
 from threading import Event
 
+from capstan.core.backup import Segment
+from capstan.crypto.age import AgeError
+from capstan.crypto.identities import Identity
 from capstan.format.codecs import FrameCodec, frame_codec
 from capstan.format.reader import Record, SegmentReader
+from capstan.format.sealing import SegmentOpener, sealed_range
 from capstan.recovery.plan import CartridgeVisit, FramePlace, RestorePlan, Run
 from capstan.recovery.report import RecoveryReport, Trouble
 from capstan.recovery.rows import SetTable
@@ -52,10 +56,11 @@ class FrameStream:
         self._local = threading.local()
         self._closed = Event()
 
-    def put(self, frame: FrameData, payload: bytes | memoryview | None) -> bool:
-        """Queue a frame, with its payload to be decompressed; False when nobody takes frames any more."""
+    def put(self, frame: FrameData, payload: bytes | memoryview | None, opener: SegmentOpener | None = None) -> bool:
+        """Queue a frame, with its payload to be decompressed; False when nobody takes frames any more. `opener`: the
+        payload is sealed, and opened first."""
         try:
-            work = None if payload is None else self._executor.submit(self._decompress, payload, frame.place.tar_bytes)
+            work = None if payload is None else self._executor.submit(self._decode, payload, frame.place, opener)
         except RuntimeError:  # closed
             return False
         return self._put(_Queued(frame, work))
@@ -103,11 +108,16 @@ class FrameStream:
                 continue
         return False
 
-    def _decompress(self, payload: bytes | memoryview, tar_bytes: int) -> bytes | memoryview:
+    def _decode(
+        self, payload: bytes | memoryview, place: FramePlace, opener: SegmentOpener | None
+    ) -> bytes | memoryview:
+        data = memoryview(payload)
+        if opener is not None:
+            data = opener.open(data, place.payload_offset, place.payload_bytes)
         codec: FrameCodec | None = getattr(self._local, "codec", None)
         if codec is None:
             codec = self._local.codec = frame_codec(self._codec)
-        return codec.decompress(memoryview(payload), tar_bytes)
+        return codec.decompress(data, place.tar_bytes)
 
 
 class FrameReader:
@@ -125,8 +135,13 @@ class FrameReader:
         *,
         cancelled: Event,
         digests: bool = False,
+        identities: Sequence[Identity] = (),
+        sealed: bool = False,
     ) -> None:
-        """`digests`: also compare the SHA-256 of every segment that is read as a whole, and look for its filemark."""
+        """`digests`: also compare the SHA-256 of every segment that is read as a whole, and look for its filemark.
+        `identities` open what is sealed; with `sealed` nothing is opened, and no frame is put into the stream."""
+        self._identities = identities
+        self._sealed = sealed
         self._table = table
         self._stream = stream
         self._report = report
@@ -168,11 +183,11 @@ class FrameReader:
         """Read a run from the frame `begin_at`, which is its first one unless a drive failed in the middle of it."""
         segment = run.segment
         size = segment.record_bytes
-        pieces: list[memoryview] = []
-        trouble: Trouble | None = None
+        opener, unopened = self._opener(segment)
+        window: list[Record] = []  # those that the next frame may lie in
         first = run.first_record
         if begin_at[0] > run.first_frame:
-            first = begin_at[1].payload_offset // size
+            first = _sealed_range(segment, begin_at[1])[0] // size
         digest = _Digest(run) if self._digests and first == 0 and run.last_record == segment.records - 1 else None
         for record in reader.read(segment, first, run.last_record, self._table.crcs(segment)):
             yield record
@@ -180,22 +195,16 @@ class FrameReader:
                 continue
             if digest is not None:
                 digest.add(record)
-            begin = record.number * size
-            end = begin + size
+            window.append(record)
+            begin = (record.number + 1) * size
             while self._next is not None and self._next[0] <= run.last_frame and not self._stopped:
                 place = self._next[1]
-                stop = place.payload_offset + place.payload_bytes
-                if place.payload_offset >= end:
+                begin, length = _sealed_range(segment, place)
+                if begin + length > (record.number + 1) * size:
                     break
-                if record.trouble:
-                    trouble = trouble or Trouble(segment.barcode, record.block, record.trouble)
-                else:
-                    pieces.append(record.data[max(place.payload_offset - begin, 0) : stop - begin])
-                if stop > end:
-                    break
-                payload = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-                self._put(run, place, None if trouble else payload, trouble)
-                pieces, trouble = [], None
+                payload, trouble = _cut(window, segment, begin, begin + length)
+                self._put(run, place, payload, trouble or unopened, opener)
+            window = [kept for kept in window if (kept.number + 1) * size > begin]
         if digest is None or self._stopped:
             return
         if digest.differs():
@@ -204,10 +213,26 @@ class FrameReader:
         if mark:
             self._report.spoil(Trouble(segment.barcode, segment.block + 1 + segment.records, mark))
 
-    def _put(self, run: Run, place: FramePlace, payload: bytes | memoryview | None, trouble: Trouble | None) -> None:
+    def _opener(self, segment: Segment) -> tuple[SegmentOpener | None, Trouble | None]:
+        if self._sealed or not segment.age_beginning:
+            return None, None
+        try:
+            return SegmentOpener(segment, self._identities), None
+        except AgeError as error:
+            return None, Trouble(segment.barcode, segment.block, str(error))
+
+    def _put(
+        self,
+        run: Run,
+        place: FramePlace,
+        payload: bytes | memoryview | None,
+        trouble: Trouble | None,
+        opener: SegmentOpener | None = None,
+    ) -> None:
         frame = FrameData(place, run.segment.barcode, _first_block(run, place), None, trouble)
         self._next = next(self._frames, None)
-        self._stopped = not self._stream.put(frame, payload)
+        if not self._sealed:
+            self._stopped = not self._stream.put(frame, None if trouble else payload, opener)
 
 
 class _Digest:
@@ -227,5 +252,25 @@ class _Digest:
         return not self._broken and self._sha256.hexdigest() != self._expected
 
 
+def _sealed_range(segment: Segment, place: FramePlace) -> tuple[int, int]:
+    return sealed_range(segment, place.payload_offset, place.payload_bytes)
+
+
+def _cut(
+    window: Sequence[Record], segment: Segment, begin: int, end: int
+) -> tuple[bytes | memoryview | None, Trouble | None]:
+    """Bytes `begin` to `end` of a payload, of consecutive records of it; or what is wrong with one of them."""
+    size = segment.record_bytes
+    pieces: list[memoryview] = []
+    for record in window:
+        at = record.number * size
+        if at >= end or at + size <= begin:
+            continue
+        if record.trouble:
+            return None, Trouble(segment.barcode, record.block, record.trouble)
+        pieces.append(record.data[max(begin - at, 0) : end - at])
+    return (pieces[0] if len(pieces) == 1 else b"".join(pieces)), None
+
+
 def _first_block(run: Run, place: FramePlace) -> int:
-    return run.segment.block + 1 + place.payload_offset // run.segment.record_bytes
+    return run.segment.block + 1 + _sealed_range(run.segment, place)[0] // run.segment.record_bytes

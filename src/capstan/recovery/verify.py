@@ -19,13 +19,15 @@ from capstan.core.backup import Commit
 from capstan.core.ids import new_uuid
 from capstan.core.job import RestorePhase
 from capstan.core.media import CartridgeState
+from capstan.crypto.identities import Identity
 from capstan.errors import NotCapstanTape, WrongCartridge
 from capstan.fileindex.store import FileIndexStore
 from capstan.jobs.context import JobContext
 from capstan.media.manager import MountedCartridge, Purpose, TapeManager, check_erasable
-from capstan.recovery.engine import new_report, prepare, progress, read_prepared, stopwatch, tell_damage, ticking
+from capstan.recovery.engine import new_report, progress, read_prepared, stopwatch, tell_damage, ticking
 from capstan.recovery.inspection import Inspection, check_headers, inspect_cartridge
 from capstan.recovery.phases import Phases
+from capstan.recovery.preparation import opens, prepare
 from capstan.recovery.reading import SetReading
 from capstan.recovery.report import RecoveryReport, Trouble, counts, raise_if_unsound
 from capstan.recovery.rows import Part, SetTable, kept_parts
@@ -46,19 +48,34 @@ class VerifyEngine:
         self._clock = clock
         self._spool = spool
 
-    async def run_set(self, reference: str, context: JobContext, *, library: str = "") -> dict[str, Any]:
+    async def run_set(
+        self, reference: str, context: JobContext, *, library: str = "", identities: Sequence[Identity] = ()
+    ) -> dict[str, Any]:
         """Read every byte of a set and compare every file's digest, every record's CRC and every segment's SHA-256.
 
+        Of a set that `identities` do not open, records and segments are compared, and the files are `unchecked`.
         Raises VerificationFailed or CartridgeMissing at the end, with the result in `result`.
         """
         elapsed = stopwatch(self._clock)
         phases = Phases(context)
         await phases.enter(RestorePhase.SEARCH)
         prepared = await prepare(self._catalog, self._store, reference, make_selector(), library, with_parents=False)
+        segments = [segment for piece in prepared.pieces for segment in piece.table.segments.values()]
+        sealed = not all(opens(segment, identities) for segment in segments)
         await phases.enter(RestorePhase.SELECT, files=prepared.files, bytes=prepared.content_bytes)
         report = new_report(context)
         await read_prepared(
-            prepared, None, report, phases, context, manager=self._manager, elapsed=elapsed, digests=True
+            prepared,
+            None,
+            report,
+            phases,
+            context,
+            manager=self._manager,
+            elapsed=elapsed,
+            digests=True,
+            identities=identities,
+            sealed=sealed,
+            partial=sealed,
         )
         await phases.catch_up()
         for barcode in sorted({trouble.barcode for trouble in report.damage}):
@@ -67,12 +84,16 @@ class VerifyEngine:
             "set_id": prepared.backup_set.id,
             "name": prepared.backup_set.name,
             "cartridges": prepared.plan.barcodes,
+            "unchecked_files": report.unchecked,
         }
         return await self._finish(report, result, context, elapsed)
 
-    async def run_cartridge(self, barcode: str, context: JobContext, *, library: str = "") -> dict[str, Any]:
+    async def run_cartridge(
+        self, barcode: str, context: JobContext, *, library: str = "", identities: Sequence[Identity] = ()
+    ) -> dict[str, Any]:
         """Verify label, headers, INDEXes and their chains, every record, every segment, and every file that lies
-        wholly on this cartridge; the outcome is kept with the cartridge.
+        wholly on this cartridge; the outcome is kept with the cartridge. Where `identities` do not open an INDEX, what
+        the catalog kept of it is used; a set that is sealed, or locked, has its files `unchecked`.
 
         Raises VerificationFailed at the end, with the result in `result`; NotCapstanTape; WrongCartridge.
         """
@@ -89,11 +110,12 @@ class VerifyEngine:
                 known.library or library, barcode=barcode, purpose=Purpose.INSPECT, context=context
             ) as mounted:
                 await context.phase(RestorePhase.READ, cartridge=barcode)
-                inspection = await mounted.lane.run(_inspect, barcode, spool)
+                inspection = await mounted.lane.run(_inspect, barcode, spool, identities)
                 report.damage += inspection.troubles
                 _compare(inspection, known.uuid, commits, report)
                 for set_id, codec, parts in self._sets(inspection, commits):
-                    sets.append(await self._verify_part(mounted, set_id, codec, parts, report, context))
+                    sets.append(await self._verify_part(mounted, set_id, codec, parts, report, context, identities))
+                sets += [{"set_id": set_id, "locked": True} for set_id in _locked(inspection, sets)]
         finally:
             await asyncio.to_thread(shutil.rmtree, spool, ignore_errors=True)
         await self._record(barcode, report.damage)
@@ -109,10 +131,12 @@ class VerifyEngine:
             codecs[set_id] = index.header.codec or ""
             part = Part(index.manifest.sequence, index.files, index.frames, index.records, index.manifest.segments)
             parts.setdefault(set_id, []).append(part)
+        for locked in inspection.locked:
+            codecs.setdefault(locked.header.set or "", locked.header.codec or "")
         read = {index.header_sha256 for index in inspection.indexes}
         for commit in commits:
-            if commit.header_sha256 not in read and commit.set_id in codecs:
-                parts[commit.set_id] += kept_parts(self._store, commit.set_id, [commit])
+            if commit.header_sha256 not in read and commit.set_id in codecs and not commit.locked:
+                parts.setdefault(commit.set_id, []).extend(kept_parts(self._store, commit.set_id, [commit]))
         return [(set_id, codecs[set_id], found) for set_id, found in parts.items()]
 
     async def _verify_part(
@@ -123,6 +147,7 @@ class VerifyEngine:
         parts: list[Part],
         report: RecoveryReport,
         context: JobContext,
+        identities: Sequence[Identity],
     ) -> dict[str, Any]:
         before = replace(report)
         table = await asyncio.to_thread(SetTable, parts)
@@ -138,6 +163,8 @@ class VerifyEngine:
             context=context,
             digests=True,
             partial=True,
+            identities=identities,
+            sealed=not all(opens(segment, identities) for segment in table.segments.values()),
         )
         elapsed = stopwatch(self._clock)
 
@@ -175,8 +202,14 @@ class VerifyEngine:
         return result
 
 
-def _inspect(drive: TapeDrive, barcode: str, spool: Path) -> Inspection:
-    inspection = inspect_cartridge(drive, barcode, spool)
+def _locked(inspection: Inspection, verified: Sequence[dict[str, Any]]) -> list[str]:
+    """Sets on a cartridge of which nothing but the header records can be read."""
+    known = {item["set_id"] for item in verified}
+    return list(dict.fromkeys(set_id for item in inspection.locked if (set_id := item.header.set or "") not in known))
+
+
+def _inspect(drive: TapeDrive, barcode: str, spool: Path, identities: Sequence[Identity]) -> Inspection:
+    inspection = inspect_cartridge(drive, barcode, spool, identities)
     if inspection.label is not None and inspection.label.barcode == barcode:
         check_headers(drive, inspection)
     return inspection
@@ -196,6 +229,7 @@ def _compare(inspection: Inspection, uuid: str, commits: Sequence[Commit], repor
     if uuid and label.uuid != uuid:
         raise WrongCartridge(barcode=barcode, label=label.uuid, expected=uuid)
     read = {index.header_sha256 for index in inspection.indexes}
+    read |= {index.header_sha256 for index in inspection.locked}
     for commit in commits:
         if commit.header_sha256 not in read and not inspection.is_damaged(commit):
             report.spoil(Trouble(barcode, commit.block, "the INDEX that the catalog knows is not there"))

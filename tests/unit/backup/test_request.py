@@ -20,6 +20,7 @@ REQUEST = BackupRequest(
     type=SetType.INCREMENTAL,
     excludes=("*.tmp", "\udce4*", "ü"),
     one_file_system=True,
+    recipients=("age1example",),
     parameters=ArchiveParameters("gzip", 6, 1 << 20, 1 << 21, 1 << 22, 5.0),
 )
 

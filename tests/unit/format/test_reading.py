@@ -78,7 +78,9 @@ class Tape:
     def index(self, *, filemark: bool = True, extra: bytes = b"rows") -> int:
         sequence, block = len(self.index_blocks) + 1, self.writer.block
         facts = BackupSet(SET, 1, "docs", SetType.FULL, SetState.WRITING, NOW, codec=self.codec)
-        manifest = Manifest(facts, sequence, False, CARTRIDGE, BARCODE, NOW, 0, tuple(self.segments))
+        manifest = Manifest(
+            facts, sequence, False, CARTRIDGE, BARCODE, self.writer.tape_file, block, NOW, 0, tuple(self.segments)
+        )
         members: list[tuple[str, bytes | Path]] = [
             ("manifest.json", encode_manifest(manifest)),
             ("files.parquet", extra),
@@ -88,7 +90,7 @@ class Tape:
         ]
         payload = build_index_payload(self.spool / "index", members, frame_codec(self.codec), mtime=0)
         header, digest = self.header(
-            Kind.INDEX, sequence=sequence, final=False, payload_bytes=payload.bytes, payload_sha256=payload.sha256
+            Kind.INDEX, sequence=sequence, final=False, payload_bytes=payload.size, payload_sha256=payload.sha256
         ).encode()
         self.writer.begin(header)
         self.writer.write(payload.path.read_bytes())

@@ -8,17 +8,20 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from written_set import RECORD, Member, MemoryTarget
 
 from capstan.catalog.sql_catalog import SqlCatalog
-from capstan.core.backup import BackupSet, SetState, SetType
+from capstan.core.backup import BackupSet, Encryption, SetState, SetType
 from capstan.core.files import FileType, Row
 from capstan.core.ids import new_uuid
 from capstan.core.job import Job, JobKind, JobState
 from capstan.core.media import Cartridge, CartridgeState
+from capstan.crypto.identities import Identity
+from capstan.crypto.recipients import key_id
 from capstan.errors import CartridgeMissing
 from capstan.fileindex.store import FileIndexStore
 from capstan.format.codecs import frame_codec
@@ -151,14 +154,25 @@ class WrittenHome:
             await catalog.media.save(row)
 
     async def write(
-        self, name: str, members: Sequence[Member], places: Sequence[str], *, codec: str = "zstd", finish: bool = True
+        self,
+        name: str,
+        members: Sequence[Member],
+        places: Sequence[str],
+        *,
+        codec: str = "zstd",
+        finish: bool = True,
+        recipients: Sequence[str] = (),
+        enter: bool = True,
     ) -> str:
-        """Write a set; each barcode of `places` gets an equal share of its frames and one INDEX."""
+        """Write a set; each barcode of `places` gets an equal share of its frames and one INDEX, which is entered."""
         async with self.catalog.transaction() as catalog:
             number = await catalog.backups.next_number()
             facts = BackupSet(
                 new_uuid(), number, name, SetType.FULL, SetState.WRITING, self.clock.now(), codec=f"{codec}:1"
             )
+            if recipients:
+                facts.encryption, facts.recipients = Encryption.AGE, list(recipients)
+                facts.keys = [key_id(recipient) for recipient in recipients]
             await catalog.backups.add(facts)
         frames = list(make_frames(members, codec))
         share = -(-len(frames) // len(places))
@@ -168,7 +182,8 @@ class WrittenHome:
             last = turn == len(places) - 1
             written = self._write_share(facts, barcode, chain, mine, codec, final=last and finish)
             part = written.part
-            await self.ledger.enter(written.commit, written.manifest, part, writing=not last)
+            if enter:
+                await self.ledger.enter(written.commit, written.manifest, part, writing=not last)
             chain, self.ends[barcode] = written.chain, written.tape
         self.sets[facts.id] = members
         return facts.id
@@ -186,6 +201,7 @@ class WrittenHome:
             parameters=ArchiveParameters(codec=codec, level=1, segment_bytes=3 * FRAME),
             spool=self.spool,
             clock=self.clock,
+            keep_key=partial(self.store.keep_key, facts.id),
         )
         for frame in frames:
             writer.write(frame)
@@ -197,9 +213,10 @@ class WrittenHome:
         self.running = JobContext(job, self.events, self.clock, WarningLog(self.folder / "warnings.jsonl", self.clock))
         return self.running
 
-    async def restore(self, reference: str, *paths: bytes) -> dict[str, Any]:
+    async def restore(self, reference: str, *paths: bytes, identities: Sequence[Identity] = ()) -> dict[str, Any]:
         self.target = MemoryTarget()
-        return await self.restorer().run(RestoreRequest(reference, self.folder / "out", paths=paths), self.context())
+        request = RestoreRequest(reference, self.folder / "out", paths=paths)
+        return await self.restorer().run(request, self.context(), identities)
 
     def restorer(self) -> RestoreEngine:
         return RestoreEngine(
@@ -219,7 +236,7 @@ class WrittenHome:
             spool=self.spool,
         )
 
-    async def rebuild(self, *, virtual: bool = True) -> dict[str, Any]:
+    async def rebuild(self, *, virtual: bool = True, identities: Sequence[Identity] = ()) -> dict[str, Any]:
         engine = RebuildEngine(
             catalog=self.catalog,
             manager=self.manager,  # type: ignore[arg-type]
@@ -229,7 +246,7 @@ class WrittenHome:
             spool=self.spool,
             is_virtual=lambda library: virtual,
         )
-        return await engine.run("lib", self.context())
+        return await engine.run("lib", self.context(), identities)
 
     def content(self, set_id: str) -> dict[bytes, bytes]:
         """What a whole restore must give."""

@@ -1,0 +1,154 @@
+"""What a restore or a verification of a set will do: looked up in the catalog and planned; no drive is touched."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from capstan.catalog.catalog import Catalog
+from capstan.catalog.chains import Shortfall, chain_of, find_shortfall, index_chain
+from capstan.core.backup import BackupSet, Segment, SetState
+from capstan.core.files import display_path
+from capstan.crypto.age import NoIdentity
+from capstan.crypto.identities import Identity
+from capstan.errors import IdentityNeeded, NotFound
+from capstan.fileindex.store import FileIndexStore
+from capstan.format.sealing import SegmentOpener
+from capstan.recovery.assemble import Outcome, Outcomes
+from capstan.recovery.plan import ChainPlan, RestorePlan
+from capstan.recovery.reading import SetReading
+from capstan.recovery.report import RecoveryReport
+from capstan.recovery.rows import SetTable, kept_parts
+from capstan.recovery.select import Selector, resolve_set
+from capstan.recovery.selection import RestoredBefore, Selection, select_chain
+from capstan.recovery.target import Placement, RecoveryTarget
+
+_UNLOCK = "run `capstan rebuild --library NAME --identity FILE` with an identity that opens it"
+
+
+@dataclass(slots=True)
+class Piece:
+    """What is read of one set."""
+
+    backup_set: BackupSet
+    table: SetTable
+    selection: Selection
+    plan: RestorePlan
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A request, looked up and planned. `libraries`: where each cartridge was seen last; `present`:
+    barcodes that are there, as far as the catalog knows; `shortfall`: what the set lacks of its time."""
+
+    backup_set: BackupSet
+    selector: Selector
+    pieces: list[Piece]
+    plan: ChainPlan
+    libraries: dict[str, str]
+    present: set[str]
+    shortfall: Shortfall | None = None
+    before: RestoredBefore | None = None
+
+    @property
+    def files(self) -> int:
+        return self.backup_set.files if self._whole_set else sum(piece.selection.files for piece in self.pieces)
+
+    @property
+    def content_bytes(self) -> int:
+        if self._whole_set:
+            return self.backup_set.bytes
+        return sum(piece.selection.content_bytes for piece in self.pieces)
+
+    @property
+    def _whole_set(self) -> bool:
+        return self.selector.everything and len(self.pieces) == 1 and self.before is None
+
+    def readings(self, target: RecoveryTarget | None, report: RecoveryReport, **more: Any) -> list[SetReading]:
+        """A reading for each set of the chain."""
+        linkable = self.before.linkable if self.before else {}
+        outcomes: Outcomes = {path: Outcome(Placement.WRITTEN, file) for path, file in linkable.items()}
+        return [
+            SetReading(
+                piece.table,
+                piece.selection,
+                piece.plan,
+                codec=piece.backup_set.codec.partition(":")[0],
+                target=target,
+                report=report,
+                outcomes=outcomes,
+                **more,
+            )
+            for piece in self.pieces
+        ]
+
+
+async def prepare(
+    catalog: Catalog,
+    store: FileIndexStore,
+    reference: str,
+    selector: Selector,
+    library: str = "",
+    *,
+    with_parents: bool = True,
+    before: RestoredBefore | None = None,
+    identities: Sequence[Identity] | None = None,
+) -> Prepared:
+    """Find the set and what it builds on, read their tables, and plan what was not restored `before`. NotFound when
+    nothing is selected; ParentMissing; IdentityNeeded when it is locked, or `identities` do not open it (None: it need
+    not be opened)."""
+    async with catalog.snapshot() as repositories:
+        backup_set = await resolve_set(repositories, reference)
+        if backup_set.state is SetState.LOCKED:
+            raise IdentityNeeded(what=f"set {backup_set.id}", keys=", ".join(backup_set.keys), hint=_UNLOCK)
+        chain = await chain_of(repositories, backup_set) if with_parents else [backup_set]
+        indexes = await index_chain(repositories, store, chain)
+        commits = [await repositories.backups.list_commits(set_id=item.id) for item in chain]
+        barcodes = dict.fromkeys(barcode for item in chain for barcode in item.cartridges)
+        cartridges = [await repositories.media.find(barcode) for barcode in barcodes]
+    libraries = {
+        found.barcode: found.library or library for found in cartridges if found and (found.library or library)
+    }
+    present = {found.barcode for found in cartridges if found and found.place}
+
+    def plan() -> list[Piece]:
+        tables = [SetTable(kept_parts(store, item.id, of)) for item, of in zip(chain, commits, strict=True)]
+        if len(chain) == 1 and before is None:
+            selections = [Selection(tables[0], selector)]
+        else:
+            selections = select_chain(tables, indexes, selector, before)
+        return [
+            Piece(item, table, selection, selection.plan())
+            for item, table, selection in zip(chain, tables, selections, strict=True)
+        ]
+
+    pieces = await asyncio.to_thread(plan)
+    if identities is not None:
+        for piece in pieces:
+            _check_openable(piece, identities)
+    planned = ChainPlan([piece.plan for piece in pieces])
+    shortfall = await asyncio.to_thread(find_shortfall, chain, indexes)
+    prepared = Prepared(backup_set, selector, pieces, planned, libraries, present, shortfall, before)
+    nothing = not selector.everything and before is None
+    if nothing and not prepared.files and not any(piece.plan.frames.count for piece in pieces):
+        wanted = " ".join(display_path(path) for path in selector.paths) or " ".join(selector.patterns)
+        hint = f"`capstan set files {backup_set.id[:8]}` lists what there is, `capstan find` looks in all sets"
+        raise NotFound(what=f"file in set {backup_set.id}", name=wanted, hint=hint)
+    return prepared
+
+
+def opens(segment: Segment, identities: Sequence[Identity]) -> bool:
+    """Whether a segment is not sealed, or one of the identities opens it."""
+    try:
+        return not segment.age_beginning or bool(SegmentOpener(segment, identities))
+    except NoIdentity:
+        return False
+
+
+def _check_openable(piece: Piece, identities: Sequence[Identity]) -> None:
+    """All segments of a set are sealed for the same recipients: one tells of all. IdentityNeeded."""
+    segment = next((run.segment for visit in piece.plan.visits for run in visit.runs), None)
+    if segment is not None and not opens(segment, identities):
+        raise IdentityNeeded(what=f"set {piece.backup_set.id}", keys=", ".join(piece.backup_set.keys))
