@@ -134,7 +134,7 @@ class KeysDamaged(KeysError):
 
     code = "keys-damaged"
     message = "the key file {path} cannot be used: {reason}"
-    hint = "put a copy of it back, or take the exported key in again with `capstan key import`"
+    hint = "put a copy of it back; or move it away, and take the exported key in again with `capstan key import`"
 
 
 class WrongPassphrase(KeysError):

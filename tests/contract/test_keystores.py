@@ -12,7 +12,8 @@ import pytest
 from capstan.clock import SystemClock
 from capstan.crypto.file_keystore import FileKeyStore
 from capstan.crypto.keystore import KeyKind, Secret
-from capstan.errors import AlreadyExists, InvalidValue, KeysDamaged, NotFound, WrongPassphrase
+from capstan.errors import AlreadyExists, InUse, InvalidValue, KeysDamaged, NotFound, WrongPassphrase
+from capstan.process_lock import ProcessLock
 from capstan.testing.keystore_contract import KeyStoreContract
 
 QUICK = {"memory_kib": 64, "iterations": 1, "lanes": 1}
@@ -50,7 +51,7 @@ def test_the_files_are_for_their_owner_only(store: FileKeyStore, folder: Path) -
     for path in folder.iterdir():
         assert path.stat().st_mode & 0o777 == 0o600
         assert value not in path.read_bytes() and value.hex().encode() not in path.read_bytes()
-    assert {path.name for path in folder.iterdir()} == {"master.json", f"{key.id}.json"}
+    assert {path.name for path in folder.iterdir()} == {"master.json", "lock", f"{key.id}.json"}
 
 
 def test_the_wrong_passphrase(store: FileKeyStore, folder: Path) -> None:
@@ -103,7 +104,9 @@ def test_whatever_was_changed_is_noticed(store: FileKeyStore, folder: Path, name
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version": 9}', b'{"version": 1}'])
-def test_a_broken_file_is_named(store: FileKeyStore, folder: Path, content: bytes) -> None:
+def test_a_broken_file_is_named(
+    store: FileKeyStore, folder: Path, again: Callable[[], FileKeyStore], content: bytes
+) -> None:
     """A key's, and the store's own."""
     key = store.create_key(KeyKind.AGE, "one")
     path = folder / f"{key.id}.json"
@@ -113,8 +116,65 @@ def test_a_broken_file_is_named(store: FileKeyStore, folder: Path, content: byte
         store.list()
     path.write_bytes(whole)
     (folder / "master.json").write_bytes(content)
-    with pytest.raises(KeysDamaged, match="master"), store.open("one"):
+    with pytest.raises(KeysDamaged, match="master"), again().open("one"):
         pass
+
+
+@pytest.mark.parametrize("change", [{"memory_kib": 1 << 40}, {"iterations": 0}, {"lanes": "x"}, {"lanes": 65}])
+def test_senseless_parameters_are_damage(
+    store: FileKeyStore, folder: Path, again: Callable[[], FileKeyStore], change: dict[str, object]
+) -> None:
+    """What the store's file asks of the machine is checked before it is done."""
+    store.create_key(KeyKind.AGE, "one")
+    value = json.loads((folder / "master.json").read_bytes())
+    (folder / "master.json").write_text(json.dumps({**value, "argon2": {**value["argon2"], **change}}))
+    with pytest.raises(KeysDamaged, match="lacks or confuses"), again().open("one"):
+        pass
+
+
+def test_it_is_unlocked_once(store: FileKeyStore, folder: Path) -> None:
+    """The passphrase is asked for with the first secret, and again only when the store was locked."""
+    asked: list[int] = []
+
+    def unlock() -> Secret:
+        asked.append(1)
+        return phrase()()
+
+    opened = FileKeyStore.open_at(folder, SystemClock(), unlock)
+    opened.list()
+    assert not asked
+    opened.create_key(KeyKind.AGE, "one")
+    with opened.open("one"):
+        assert len(asked) == 1
+    opened.lock()
+    with opened.open("one"):
+        assert len(asked) == 2
+
+
+def test_two_processes_do_not_change_it_at_once(store: FileKeyStore, folder: Path) -> None:
+    """The second hears of the first, and nothing is made; reading goes on."""
+    key = store.create_key(KeyKind.AGE, "one")
+    with ProcessLock(folder / "lock", "the key store"):
+        for change in (
+            lambda: store.create_key(KeyKind.AGE, "two"),
+            lambda: store.retire("one"),
+            lambda: store.rotate("one"),
+            lambda: store.change_unlocking(phrase("new"), argon2=QUICK),
+            lambda: FileKeyStore.create(folder, SystemClock(), phrase(), argon2=QUICK),
+        ):
+            with pytest.raises(InUse):
+                change()
+        assert list(store.list()) == [key]
+
+
+def test_keys_without_what_unlocks_them(store: FileKeyStore, folder: Path) -> None:
+    """A store whose master.json is gone is damaged; no new one is made over its keys."""
+    store.create_key(KeyKind.AGE, "one")
+    (folder / "master.json").unlink()
+    with pytest.raises(KeysDamaged, match="gone"):
+        FileKeyStore.open_at(folder, SystemClock(), phrase())
+    with pytest.raises(KeysDamaged, match="gone"):
+        FileKeyStore.create(folder, SystemClock(), phrase())
 
 
 def test_a_store_is_made_once(store: FileKeyStore, folder: Path, tmp_path: Path) -> None:

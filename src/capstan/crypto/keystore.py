@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
+
+_NUMBERED = re.compile(r"\.([0-9]{1,9})$")
 
 
 class KeyKind(StrEnum):
@@ -37,6 +40,17 @@ class Key:
     state: KeyState = KeyState.ACTIVE
     recipient: str = ""
     proven_at: datetime | None = None
+
+    @property
+    def series(self) -> str:
+        """What its name has in common with those of the keys that it replaced: `NAME`, `NAME.2`, `NAME.3` …"""
+        return _NUMBERED.sub("", self.name)
+
+    @property
+    def number(self) -> int:
+        """Its place in the series, from 1."""
+        found = _NUMBERED.search(self.name)
+        return int(found[1]) if found else 1
 
 
 class Secret:
@@ -75,7 +89,7 @@ class KeyStore(Protocol):
         ...
 
     def get(self, key_id: str) -> Key:
-        """The key whose id begins so, or that has this name. NotFound; InvalidValue when there are several."""
+        """The key of this name, or else the one whose id begins so. NotFound; InvalidValue when there are several."""
         ...
 
     def create_key(self, kind: KeyKind, name: str) -> Key:
@@ -88,6 +102,12 @@ class KeyStore(Protocol):
 
     def take_in(self, kind: KeyKind, name: str, secret: Secret) -> Key:
         """Keep a key that was exported. The key that is there already, if it is; InvalidValue for what is no key."""
+        ...
+
+    def rotate(self, key_id: str) -> Key:
+        """A new key of the series of that key, with the next number; the others of the series are retired behind it. On
+        failure either nothing has changed, or the new key is there and not all others are retired: rotate again. Needs
+        the passphrase."""
         ...
 
     def retire(self, key_id: str) -> Key:

@@ -72,3 +72,38 @@ class KeyStoreContract:
                 store.get(name)
         with pytest.raises(InvalidValue):
             store.create_key(KeyKind.AGE, "../one")
+
+    def test_which_key_is_meant(self, store: KeyStore) -> None:
+        """A name goes before the beginning of an id; a beginning that several ids have names them."""
+        keys = [store.create_key(KeyKind.DRIVE, f"k{number}") for number in range(17)]
+        digits = [key.id[0] for key in keys]
+        twice = next(digit for digit in digits if digits.count(digit) > 1)
+        with pytest.raises(InvalidValue) as caught:
+            store.get(twice)
+        assert all(key.id in str(caught.value) for key in keys if key.id[0] == twice)
+        named = store.create_key(KeyKind.AGE, twice)
+        assert store.get(twice) == named
+        assert store.get(keys[3].id) == keys[3]
+
+    def test_rotation(self, store: KeyStore, again: Callable[[], KeyStore]) -> None:
+        """The new key has the next number of the series, is of the same kind, and the only one that is not retired; all
+        open what they have sealed."""
+        for kind, name in ((KeyKind.AGE, "a"), (KeyKind.DRIVE, "d")):
+            first, *others = (
+                store.create_key(kind, name),
+                store.rotate(name),
+                store.rotate(name),
+                store.rotate(f"{name}.2"),
+            )
+            assert [key.name for key in others] == [f"{name}.2", f"{name}.3", f"{name}.4"]
+            assert {key.kind for key in others} == {kind} and len({key.id for key in (first, *others)}) == 4
+            series = [key for key in again().list() if key.series == name]
+            assert [key.name for key in series if key.state is KeyState.ACTIVE] == [f"{name}.4"]
+            for key in series:
+                with again().open(key.id) as secret:
+                    assert secret.value
+        store.create_key(KeyKind.DRIVE, "a.9")
+        with pytest.raises(InvalidValue, match="both kinds"):
+            store.rotate("a")
+        with pytest.raises(NotFound):
+            store.rotate("nothing")
