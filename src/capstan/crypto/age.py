@@ -51,8 +51,12 @@ class AgeHeader:
 
 
 def check_recipient(text: str) -> Any:
-    """The recipient that a text names: `age1…`, or the line of an SSH public key. InvalidValue if it is none."""
+    """The recipient that a text names: `age1…`, or the line of an SSH public key. InvalidValue if it is none; a secret
+    that was given in its place is not shown."""
     text = text.strip()
+    if text.upper().startswith(("AGE-SECRET-KEY-", "-----BEGIN")):
+        reason = "this is an identity, which is secret: write its recipient, age1…; `capstan key show` says which"
+        raise InvalidValue(what="recipient", value="(not shown)", reason=reason)
     try:
         if text.startswith("ssh-"):
             return pyrage.ssh.Recipient.from_str(text)

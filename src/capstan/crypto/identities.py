@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from base64 import b64decode, b64encode
+from collections.abc import Collection
+from pathlib import Path
 from typing import NamedTuple
 
 import pyrage
-from cryptography.exceptions import InvalidTag
+from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -19,10 +21,13 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
+    load_pem_private_key,
     load_ssh_private_key,
 )
 
-from capstan.errors import InvalidValue
+from capstan.crypto.key_ids import key_id
+from capstan.crypto.keystore import KeyKind, KeyStore
+from capstan.errors import InvalidValue, WrongPassphrase
 
 _BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _PRIME = 2**255 - 19
@@ -37,7 +42,14 @@ class Stanza(NamedTuple):
 
 
 class Identity(ABC):
-    """Whoever can open files."""
+    """Whoever can open files. `recipient`: what is sealed for them, in its canonical text."""
+
+    recipient: str
+
+    @property
+    def key_id(self) -> str:
+        """The id of the key, as it stands in the headers of what it opens."""
+        return key_id(self.recipient)
 
     @abstractmethod
     def unwrap(self, stanza: Stanza) -> bytes | None:
@@ -57,7 +69,8 @@ class KnownFileKey(Identity):
 class X25519Identity(Identity):
     """`AGE-SECRET-KEY-1…`"""
 
-    def __init__(self, secret: bytes) -> None:
+    def __init__(self, secret: bytes, recipient: str) -> None:
+        self.recipient = recipient
         self._key = X25519PrivateKey.from_private_bytes(secret)
         self._public = self._key.public_key().public_bytes_raw()
 
@@ -65,10 +78,10 @@ class X25519Identity(Identity):
     def from_text(cls, text: str) -> X25519Identity:
         """InvalidValue for what is none; the text is not repeated in it."""
         try:
-            pyrage.x25519.Identity.from_str(text.strip())  # it checks the checksum
+            public = pyrage.x25519.Identity.from_str(text.strip()).to_public()  # it checks the checksum
         except pyrage.IdentityError:
             raise InvalidValue(what="identity", value="(not shown)", reason="write AGE-SECRET-KEY-1…") from None
-        return cls(_bech32_bytes(text.strip()))
+        return cls(_bech32_bytes(text.strip()), str(public))
 
     def unwrap(self, stanza: Stanza) -> bytes | None:
         if stanza.kind != "X25519" or len(stanza.arguments) != 1:
@@ -81,8 +94,8 @@ class SshEd25519Identity(Identity):
     """An SSH key, used as the Curve25519 key that it corresponds to."""
 
     def __init__(self, key: Ed25519PrivateKey) -> None:
-        line = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-        self._wire = b64decode(line.split()[1])
+        self.recipient = _public_line(key)
+        self._wire = b64decode(self.recipient.split()[1])
         self._tag = _tag(self._wire)
         seed = hashlib.sha512(key.private_bytes_raw()).digest()[:32]
         self._key = X25519PrivateKey.from_private_bytes(seed)
@@ -101,8 +114,8 @@ class SshRsaIdentity(Identity):
     """An SSH key of RSA."""
 
     def __init__(self, key: RSAPrivateKey) -> None:
-        line = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-        self._tag = _tag(b64decode(line.split()[1]))
+        self.recipient = _public_line(key)
+        self._tag = _tag(b64decode(self.recipient.split()[1]))
         self._key = key
 
     def unwrap(self, stanza: Stanza) -> bytes | None:
@@ -115,19 +128,39 @@ class SshRsaIdentity(Identity):
             return None
 
 
-def ssh_identity(pem: bytes, password: bytes | None = None) -> Identity:
-    """The identity in an SSH private key file. InvalidValue for what is none, or needs another password."""
+def ssh_identity(pem: bytes, password: bytes | None = None, *, path: Path | str = "the SSH key") -> Identity:
+    """The identity in an SSH private key file. InvalidValue for what is none; WrongPassphrase, which names `path`, for
+    one that needs a password, or another one."""
+    load = load_ssh_private_key if b"BEGIN OPENSSH " in pem[:100] else load_pem_private_key
     try:
-        key = load_ssh_private_key(pem, password)
-    except (ValueError, TypeError) as error:
-        raise InvalidValue(
-            what="identity", value="(not shown)", reason=f"the SSH key cannot be read: {error}"
-        ) from None
+        key = load(pem, password)
+    except TypeError:  # it has a password, and none was given
+        raise WrongPassphrase(path=path) from None
+    except (ValueError, UnsupportedAlgorithm) as error:
+        if password is not None and isinstance(error, ValueError):
+            raise WrongPassphrase(path=path) from None
+        reason = f"the SSH key is cut off or damaged: {error}"
+        raise InvalidValue(what="identity", value="(not shown)", reason=reason) from None
     if isinstance(key, Ed25519PrivateKey):
         return SshEd25519Identity(key)
     if isinstance(key, RSAPrivateKey):
         return SshRsaIdentity(key)
     raise InvalidValue(what="identity", value="(not shown)", reason="use an SSH key of type ed25519 or RSA")
+
+
+def stored_identities(store: KeyStore, wanted: Collection[str]) -> list[Identity]:
+    """Those that a store has of the keys with the ids `wanted`; it is not unlocked when it has none of them.
+    WrongPassphrase, KeysDamaged."""
+    found: list[Identity] = []
+    for key in store.list():
+        if key.kind is KeyKind.AGE and key.id in wanted:
+            with store.open(key.id) as secret:
+                found.append(X25519Identity.from_text(secret.value.decode()))
+    return found
+
+
+def _public_line(key: Ed25519PrivateKey | RSAPrivateKey) -> str:
+    return key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
 
 
 def _open_key(
