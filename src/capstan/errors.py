@@ -6,7 +6,7 @@ CapstanError
 ├── HomeError                  the home directory: configuration, database, versions
 │   ├── ConfigurationBroken · HomeTooNew · HomeDamaged · StorageFailed
 ├── KeysError                  secret keys
-│   ├── KeysDamaged · WrongPassphrase
+│   ├── KeysDamaged · WrongPassphrase · PassphraseMissing · IdentityUnusable
 ├── InUse                      another process owns it
 ├── Conflict                   a row changed under our hands
 ├── TransportError             no answer came from a device
@@ -142,8 +142,25 @@ class WrongPassphrase(KeysError):
 
     code = "wrong-passphrase"
     exit_code = 5
-    message = "that does not unlock the key store {path}"
-    hint = "give the passphrase, or the key file, that it was made with; what was exported works without either"
+    message = "that does not unlock {path}"
+    hint = "give the passphrase or key file it was made with; any other export of the same keys does as well"
+
+
+class PassphraseMissing(KeysError):
+    """Parameters: what, hint."""
+
+    code = "passphrase-missing"
+    exit_code = 5
+    message = "the passphrase of {what} is needed, and there is no terminal to ask for it"
+
+
+class IdentityUnusable(KeysError):
+    """Parameters: path, reason."""
+
+    code = "identity-unusable"
+    exit_code = 5
+    message = "the identity file {path} cannot be used: {reason}"
+    hint = "give a file with AGE-SECRET-KEY-1…, an export of `capstan key export`, or an SSH private key"
 
 
 class StorageFailed(HomeError):

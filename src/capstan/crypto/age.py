@@ -82,6 +82,11 @@ def header_bytes(data: bytes) -> int:
     return end
 
 
+def recipient_kinds(data: bytes) -> list[str]:
+    """The kinds of recipients in the header at the beginning of `data`: X25519, scrypt (a passphrase) … AgeError."""
+    return [stanza.kind for stanza in _stanzas(data[: header_bytes(data)])]
+
+
 def read_header(data: bytes, identities: Sequence[Identity]) -> AgeHeader:
     """The header at the beginning of `data`, opened by the first of `identities` that can. AgeError: it is damaged, or
     for none of them."""
