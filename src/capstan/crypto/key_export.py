@@ -45,7 +45,6 @@ def export_keys(store: KeyStore, keys: Sequence[Key], passphrase: Secret, at: da
 
 def write_new(path: Path, content: bytes) -> None:
     """A file for its owner only that was not there before, durably. AlreadyExists; StorageFailed: no file is left."""
-    check_new(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     made = False
     try:
@@ -55,6 +54,8 @@ def write_new(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         sync_folder(path.parent)
+    except FileExistsError:
+        raise _taken(path) from None
     except OSError as error:
         if made:
             with suppress(OSError):
@@ -63,9 +64,13 @@ def write_new(path: Path, content: bytes) -> None:
 
 
 def check_new(path: Path) -> None:
-    """AlreadyExists for a path with anything at it; StorageFailed for one at which nothing can be made."""
+    """What `write_new` would refuse, as far as it can be known before: AlreadyExists, StorageFailed."""
     if os.path.lexists(path):
-        raise AlreadyExists(what="file", name=path, hint="an export overwrites nothing: name another file")
+        raise _taken(path)
     if not os.access(path.parent, os.W_OK | os.X_OK):
         reason = "its folder cannot be written to" if path.parent.is_dir() else "its folder is not there"
         raise StorageFailed(path=path, reason=reason)
+
+
+def _taken(path: Path) -> AlreadyExists:
+    return AlreadyExists(what="file", name=path, hint="an export overwrites nothing: name another file")

@@ -16,7 +16,7 @@ from capstan.crypto.drill import can_open, prove_export
 from capstan.crypto.file_keystore import FileKeyStore
 from capstan.crypto.identities import X25519Identity, stored_identities
 from capstan.crypto.identity_files import FileKey, load_identities, read_keys
-from capstan.crypto.key_export import Export, export_keys, write_new
+from capstan.crypto.key_export import Export, check_new, export_keys, write_new
 from capstan.crypto.key_sheet import as_pdf, as_text, code_texts
 from capstan.crypto.keystore import Key, KeyKind, KeyState, Secret
 from capstan.errors import AlreadyExists, StorageFailed
@@ -144,12 +144,17 @@ def test_an_export_overwrites_nothing(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     (tmp_path / "link").symlink_to(tmp_path / "nothing")
     for taken in (path, tmp_path / "link", tmp_path):
-        with pytest.raises(AlreadyExists):
-            write_new(taken, b"two")
+        for refuses in (check_new, lambda path: write_new(path, b"two")):
+            with pytest.raises(AlreadyExists):
+                refuses(taken)
+    check_new(tmp_path / "free")
     assert path.read_bytes() == b"one" and not (tmp_path / "nothing").exists()
     for nowhere in (tmp_path / "no" / "folder", path / "file", Path("/proc/capstan")):
         with pytest.raises(StorageFailed):
             write_new(nowhere, b"two")
+    for nowhere in (tmp_path / "no" / "folder", path / "file"):
+        with pytest.raises(StorageFailed, match="folder is not there"):
+            check_new(nowhere)
     assert sorted(item.name for item in tmp_path.iterdir()) == ["export", "link"]
 
 
