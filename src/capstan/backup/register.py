@@ -17,7 +17,7 @@ from capstan.core.backup import BackupSet, Encryption, SetState, SetType
 from capstan.core.files import display_path
 from capstan.core.ids import new_uuid
 from capstan.core.mounts import MountTable
-from capstan.crypto.recipients import key_id
+from capstan.crypto.key_ids import key_id
 from capstan.errors import CapstanError, Refused
 from capstan.fileindex.chain import ChainSet, holds_below
 from capstan.fileindex.store import FileIndexStore

@@ -21,7 +21,7 @@ from capstan.core.ids import new_uuid
 from capstan.core.job import Job, JobKind, JobState
 from capstan.core.media import Cartridge, CartridgeState
 from capstan.crypto.identities import Identity
-from capstan.crypto.recipients import key_id
+from capstan.crypto.key_ids import key_id
 from capstan.errors import CartridgeMissing
 from capstan.fileindex.store import FileIndexStore
 from capstan.format.codecs import frame_codec
