@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,10 @@ from capstan.core.ids import check_name
 from capstan.core.job import Event
 from capstan.core.media import Cartridge, CartridgeState
 from capstan.core.suggest import not_found
-from capstan.errors import AlreadyExists, NotFound, StorageFailed, TargetError
+from capstan.crypto.file_keystore import FileKeyStore
+from capstan.crypto.keystore import Key, KeyState, Secret
+from capstan.crypto.recipients import MOST_RECIPIENTS, recipients_of
+from capstan.errors import AlreadyExists, InvalidValue, NotFound, StorageFailed, TargetError
 from capstan.fileindex.search import FileSearch
 from capstan.fileindex.store import FileIndexStore
 from capstan.format.codecs import parse_codec
@@ -83,6 +86,19 @@ class Capstan:
             commit_seconds=archive.commit_seconds,
         )
 
+    def recipients(self, texts: Sequence[str]) -> list[str]:
+        """The recipients that texts name, each once, in canonical form: `age1…`, an SSH public key, `@FILE`, or a key of
+        this home that is not retired. InvalidValue."""
+        usable = [key for key in stored_keys(self.home) if key.recipient and key.state is KeyState.ACTIVE]
+        known = {name: key.recipient for key in usable for name in (key.name, key.id)}
+        found: dict[str, None] = {}
+        for text in texts:
+            found |= dict.fromkeys([known[text]] if text in known else recipients_of(text))
+        if len(found) > MOST_RECIPIENTS:
+            reason = f"a set is sealed for at most {MOST_RECIPIENTS}"
+            raise InvalidValue(what="recipients", value=len(found), reason=reason)
+        return list(found)
+
     async def create_virtual_library(self, spec: LibrarySpec) -> list[str]:
         """Build a virtual library, define it, and enter its cartridges as scratch. Returns their barcodes.
 
@@ -138,6 +154,18 @@ class Capstan:
                 if not alive:
                     backup_set.state = SetState.INCOMPLETE
                     await catalog.backups.save(backup_set)
+
+
+def stored_keys(home: Home) -> Sequence[Key]:
+    """What anybody may know of the keys of a home; none where there is no key store. KeysDamaged."""
+    try:
+        return FileKeyStore.open_at(home.keys, SystemClock(), _locked).list()
+    except NotFound:
+        return []
+
+
+def _locked() -> Secret:
+    raise AssertionError("what anybody may know of a key needs no passphrase")
 
 
 class VirtualDevices:
@@ -257,6 +285,7 @@ def _wire(
             chain_limit=settings.engine.chain_limit,
             workers=settings.engine.workers or min(os.cpu_count() or 1, _MAX_WORKERS),
             open_source=open_source,
+            proven_keys=lambda: {key.id for key in stored_keys(home) if key.proven_at},
         ),
         restore=RestoreEngine(catalog=catalog, manager=manager, store=store, clock=clock, open_target=open_target),
         verify=VerifyEngine(catalog=catalog, manager=manager, store=store, clock=clock, spool=home.spool),

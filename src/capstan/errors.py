@@ -18,7 +18,7 @@ CapstanError
 │   ├── NotCapstanTape · WrongCartridge · Damaged · UnsupportedVersion · TapeAheadOfCatalog · TapeDiffersFromCatalog
 │   ├── IdentityNeeded         it is sealed, for others
 ├── MediaError                 no cartridge, no drive
-│   ├── NoCartridgeAvailable · CartridgeMissing · CartridgeTooSmall · NoDriveAvailable
+│   ├── NoCartridgeAvailable · CartridgeMissing · CartridgeTooSmall · NoDriveAvailable · EscrowUnproven
 ├── SourceError · TargetError  the file systems that are read from and written to
 ├── ParentMissing              a set that another builds on is not there
 ├── VerificationFailed         data came back, and is not what went out
@@ -295,6 +295,14 @@ class CartridgeTooSmall(MediaError):
     code = "cartridge-too-small"
     message = "cartridge {barcode} cannot hold even one segment and its index"
     hint = "use smaller segments or larger cartridges"
+
+
+class EscrowUnproven(MediaError):
+    """Parameters: pool, keys."""
+
+    code = "escrow-unproven"
+    message = "pool {pool} demands a proven escrow, and no export of its keys has opened anything yet ({keys})"
+    hint = "`capstan key export KEY --to FILE`, put it into the safe, then `capstan key drill --identity FILE`"
 
 
 class NoDriveAvailable(MediaError):

@@ -59,6 +59,7 @@ class BackupEngine:
         workers: int,
         chain_limit: int,
         open_source: SourceFactory,
+        proven_keys: Callable[[], set[str]] = set,
     ) -> None:
         self._catalog = catalog
         self._manager = manager
@@ -68,7 +69,7 @@ class BackupEngine:
         self._spool = spool
         self._workers = workers
         self._open_source = open_source
-        self._sets = SetRegister(catalog, store, clock, host=host, chain_limit=chain_limit)
+        self._sets = SetRegister(catalog, store, clock, host=host, chain_limit=chain_limit, proven_keys=proven_keys)
 
     async def run(self, request: BackupRequest, context: JobContext) -> dict[str, Any]:
         """Back up and return the result object of the command line.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
 from capstan.backup.continuity import mounts_on_top_of
@@ -18,16 +19,27 @@ from capstan.core.files import display_path
 from capstan.core.ids import new_uuid
 from capstan.core.mounts import MountTable
 from capstan.crypto.key_ids import key_id
-from capstan.errors import CapstanError, Refused
+from capstan.errors import CapstanError, EscrowUnproven, Refused
 from capstan.fileindex.chain import ChainSet, holds_below
 from capstan.fileindex.store import FileIndexStore
 from capstan.jobs.context import JobContext
 
 
 class SetRegister:
-    """One for a process. `chain_limit`: sets in a chain after which each further one asks for a full one."""
+    """One for a process. `chain_limit`: sets in a chain after which each further one asks for a full one.
+    `proven_keys`: ids of the keys an export of which has opened something."""
 
-    def __init__(self, catalog: Catalog, store: FileIndexStore, clock: Clock, *, host: str, chain_limit: int) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        store: FileIndexStore,
+        clock: Clock,
+        *,
+        host: str,
+        chain_limit: int,
+        proven_keys: Callable[[], set[str]],
+    ) -> None:
+        self._proven_keys = proven_keys
         self._catalog = catalog
         self._store = store
         self._clock = clock
@@ -47,10 +59,15 @@ class SetRegister:
         return parent
 
     async def create(self, request: BackupRequest, context: JobContext, source: BackupSource) -> BackupSet:
-        """A new set of what `source` is now. SourceError when a root of it cannot be looked at."""
+        """A new set of what `source` is now. SourceError when a root of it cannot be looked at; EscrowUnproven."""
         parent = await self._find_parent(request, context, source)
         mounts = await self._mounts(parent, source)
         async with self._catalog.transaction() as catalog:
+            pool = await catalog.media.find_pool(request.pool)
+            recipients = list(request.recipients) or (pool.recipients if pool else [])
+            keys = [key_id(recipient) for recipient in recipients]
+            if pool is not None and pool.require_escrow and not self._proven_keys().intersection(keys):
+                raise EscrowUnproven(pool=pool.name, keys=", ".join(keys) or "none: it has no recipients")
             backup_set = BackupSet(
                 id=new_uuid(),
                 number=await catalog.backups.next_number(),
@@ -67,9 +84,9 @@ class SetRegister:
                 host=self._host,
                 pool=request.pool,
                 codec=f"{request.parameters.codec}:{request.parameters.level}",
-                encryption=Encryption.AGE if request.recipients else Encryption.NONE,
-                recipients=list(request.recipients),
-                keys=[key_id(recipient) for recipient in request.recipients],
+                encryption=Encryption.AGE if recipients else Encryption.NONE,
+                recipients=recipients,
+                keys=keys,
             )
             await catalog.backups.add(backup_set)
         await context.set_created(backup_set.id)

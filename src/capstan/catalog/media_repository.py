@@ -26,6 +26,10 @@ class SqlMediaRepository:
         self._session.add(PoolRow(**to_columns(pool, PoolRow)))
         await self._session.flush()
 
+    async def save_pool(self, pool: Pool) -> None:
+        await self._session.merge(PoolRow(**to_columns(pool, PoolRow)))
+        await self._session.flush()
+
     async def get_pool(self, name: str) -> Pool:
         pool = await self.find_pool(name)
         if pool is None:

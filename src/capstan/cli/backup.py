@@ -31,6 +31,9 @@ def backup(
     ),
     exclude: list[str] = typer.Option([], help="What to leave out: a pattern in gitignore syntax; may be repeated."),
     codec: str = typer.Option(None, help="zstd:3, lz4, gzip:6, none."),
+    recipient: list[str] = typer.Option(
+        [], help="Whom the set is sealed for, instead of its pool's: age1…, an SSH public key, @FILE, or a key's name."
+    ),
     library: str = typer.Option(None, help="The library to use; not needed when there is only one."),
     one_file_system: bool = typer.Option(False, "--one-file-system", help="Do not cross mount points."),
 ) -> None:
@@ -60,6 +63,7 @@ def backup(
             type=set_type,
             excludes=tuple(exclude),
             one_file_system=one_file_system,
+            recipients=tuple(capstan.recipients(recipient)),
             parameters=capstan.parameters(chosen_codec or None),
         )
         _, result = await capstan.jobs.run(

@@ -1,4 +1,4 @@
-"""`capstan library` and `capstan pool`."""
+"""`capstan library`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ if TYPE_CHECKING:
     from capstan.tape.changer import Inventory
 
 library_app = typer.Typer(help="Tape libraries: what is in them, and what moves.", no_args_is_help=True)
-pool_app = typer.Typer(help="Pools: groups of cartridges that sets are written to.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.add_typer(library_app, name="library")
-    app.add_typer(pool_app, name="pool")
 
 
 @library_app.command("create")
@@ -155,63 +153,3 @@ def export(context: typer.Context, name: str, barcode: str) -> None:
 
     moved = run_job(state(context), JobKind.MOVE, work, library=name)
     state(context).output.result(moved, f"{moved['barcode']}: {moved['from']} → {moved['to']}")
-
-
-@pool_app.command("create")
-def create_pool(
-    context: typer.Context,
-    name: str,
-    scratch: bool = typer.Option(True, help="Whether it takes scratch cartridges by itself."),
-    description: str = typer.Option("", help="What it is for."),
-) -> None:
-    """Make a pool."""
-    from capstan.cli.session import with_home
-    from capstan.core.ids import check_name
-    from capstan.core.media import Pool
-
-    check_name("pool", name)
-
-    async def work(capstan: Capstan) -> None:
-        async with capstan.catalog.transaction() as catalog:
-            await catalog.media.add_pool(Pool(name, capstan.clock.now(), scratch, description=description))
-
-    with_home(state(context), work)
-    state(context).output.result({"name": name, "scratch": scratch, "description": description}, f"pool {name}")
-
-
-@pool_app.command("list")
-def list_pools(context: typer.Context) -> None:
-    """All pools."""
-    found = _pools(context, None)
-    rows = [
-        (item["name"], "yes" if item["scratch"] else "no", len(item["cartridges"]), item["description"])
-        for item in found
-    ]
-    state(context).output.table(found, ("NAME", "SCRATCH", "CARTRIDGES", "DESCRIPTION"), rows, "no pools yet")
-
-
-@pool_app.command("show")
-def show_pool(context: typer.Context, name: str) -> None:
-    """One pool and its cartridges."""
-    found = _pools(context, name)[0]
-    lines = [f"pool {found['name']}: {found['description']}", *found["cartridges"]]
-    state(context).output.result(found, "\n".join(lines))
-
-
-def _pools(context: typer.Context, name: str | None) -> list[dict[str, Any]]:
-    from capstan.cli.session import with_home
-
-    async def work(capstan: Capstan) -> list[dict[str, Any]]:
-        async with capstan.catalog.snapshot() as catalog:
-            pools = await catalog.media.list_pools() if name is None else [await catalog.media.get_pool(name)]
-            return [
-                {
-                    "name": pool.name,
-                    "scratch": pool.scratch,
-                    "description": pool.description,
-                    "cartridges": [item.barcode for item in await catalog.media.list(pool=pool.name)],
-                }
-                for pool in pools
-            ]
-
-    return with_home(state(context), work)

@@ -6,6 +6,7 @@ indexes/       the file index of each set
 jobs/          locks of running jobs, and the warnings of each job
 spool/         what is being made; emptied at will
 libraries/     virtual libraries
+keys/          secret keys, wrapped; made with the first key
 """
 
 from __future__ import annotations
@@ -50,6 +51,10 @@ class Home:
     @property
     def jobs(self) -> Path:
         return self.path / "jobs"
+
+    @property
+    def keys(self) -> Path:
+        return self.path / "keys"
 
     @property
     def spool(self) -> Path:

@@ -9,6 +9,7 @@ from capstan.crypto.age import check_recipient
 from capstan.crypto.keystore import Key, KeyKind, KeyState
 from capstan.errors import InvalidValue
 
+MOST_RECIPIENTS = 32  # of one set: the ids of their keys stand in each header record
 _LONGEST = 1 << 20  # bytes of a file of recipients
 
 

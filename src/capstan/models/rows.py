@@ -99,6 +99,7 @@ class PoolRow(Row):
     created_at: Mapped[datetime]
     scratch: Mapped[bool]
     recipients: Mapped[list[str]]
+    require_escrow: Mapped[bool]
     description: Mapped[str] = mapped_column(Text)
 
 

@@ -190,6 +190,11 @@ class CatalogContract:
             await inside.media.save(dataclasses.replace(two, loads=7, written_at=NOW))
         async with catalog.snapshot() as view:
             assert await view.media.get_pool("p") == Pool("p", NOW)
+        changed = Pool("p", NOW, scratch=False, recipients=["age1x"], require_escrow=True, description="d")
+        async with catalog.transaction() as inside:
+            await inside.media.save_pool(changed)
+        async with catalog.snapshot() as view:
+            assert await view.media.list_pools() == [changed]
             assert [found.barcode for found in await view.media.list(library="l")] == ["CAP001L9", "CAP002L9"]
             assert list(await view.media.list(pool="p", states=[CartridgeState.AVAILABLE])) == [one]
             assert await view.media.find_by_uuid("u-2") == one

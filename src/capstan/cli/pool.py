@@ -1,0 +1,147 @@
+"""`capstan pool`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from capstan.cli.state import state
+
+if TYPE_CHECKING:
+    from capstan.bootstrap import Capstan
+    from capstan.catalog.catalog import Repositories
+    from capstan.core.media import Pool
+
+pool_app = typer.Typer(help="Pools: groups of cartridges that sets are written to.", no_args_is_help=True)
+
+_RECIPIENT = typer.Option(
+    None, help="Whom sets are sealed for: age1…, an SSH public key, @FILE with such lines, or the name of a key."
+)
+_ESCROW = typer.Option(
+    None, help="Whether nothing is written before an export of a key that opens it was proven by `key drill`."
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(pool_app, name="pool")
+
+
+@pool_app.command("create")
+def create(
+    context: typer.Context,
+    name: str,
+    scratch: bool = typer.Option(True, help="Whether it takes scratch cartridges by itself."),
+    description: str = typer.Option("", help="What it is for."),
+    recipient: list[str] = _RECIPIENT,
+    require_escrow: bool = _ESCROW,
+) -> None:
+    """Make a pool."""
+    from capstan.cli.session import with_home
+    from capstan.core.ids import check_name
+    from capstan.core.media import Pool
+
+    check_name("pool", name)
+
+    async def work(capstan: Capstan) -> dict[str, Any]:
+        pool = Pool(
+            name,
+            capstan.clock.now(),
+            scratch,
+            recipients=capstan.recipients(recipient or ()),
+            require_escrow=bool(require_escrow),
+            description=description,
+        )
+        async with capstan.catalog.transaction() as catalog:
+            await catalog.media.add_pool(pool)
+            return await _told(pool, catalog)
+
+    made = with_home(state(context), work)
+    state(context).output.result(made, f"pool {name}")
+
+
+@pool_app.command("change")
+def change(
+    context: typer.Context,
+    name: str,
+    scratch: bool = typer.Option(None, help="Whether it takes scratch cartridges by itself."),
+    description: str = typer.Option(None, help="What it is for."),
+    recipient: list[str] = _RECIPIENT,
+    no_recipients: bool = typer.Option(False, "--no-recipients", help="Seal its sets no longer."),
+    require_escrow: bool = _ESCROW,
+) -> None:
+    """Change what is said of a pool. It holds for the sets that come; those that are there stay as they are."""
+    from capstan.cli.session import with_home
+    from capstan.errors import InvalidValue
+
+    if recipient and no_recipients:
+        raise InvalidValue(what="recipients", value="", reason="give --recipient or --no-recipients")
+    said = {"scratch": scratch, "description": description, "require_escrow": require_escrow}
+    changes: dict[str, Any] = {key: value for key, value in said.items() if value is not None}
+
+    async def work(capstan: Capstan) -> dict[str, Any]:
+        if recipient or no_recipients:
+            changes["recipients"] = capstan.recipients(recipient or ())
+        async with capstan.catalog.transaction() as catalog:
+            pool = replace(await catalog.media.get_pool(name), **changes)
+            await catalog.media.save_pool(pool)
+            return await _told(pool, catalog)
+
+    changed = with_home(state(context), work)
+    state(context).output.result(changed, _lines(changed))
+
+
+@pool_app.command("list")
+def list_pools(context: typer.Context) -> None:
+    """All pools."""
+    found = _pools(context, None)
+    rows = [
+        (item["name"], "yes" if item["scratch"] else "no", "yes" if item["recipients"] else "no",
+         len(item["cartridges"]), item["description"])
+        for item in found
+    ]  # fmt: skip
+    columns = ("NAME", "SCRATCH", "SEALED", "CARTRIDGES", "DESCRIPTION")
+    state(context).output.table(found, columns, rows, "no pools yet")
+
+
+@pool_app.command("show")
+def show(context: typer.Context, name: str) -> None:
+    """One pool and its cartridges."""
+    found = _pools(context, name)[0]
+    state(context).output.result(found, _lines(found))
+
+
+def _lines(pool: dict[str, Any]) -> str:
+    lines = [f"pool {pool['name']}: {pool['description']}"]
+    lines += [
+        f"sealed for {recipient} (key {key})" for recipient, key in zip(pool["recipients"], pool["keys"], strict=True)
+    ]
+    lines += ["nothing is written before the export of a key was proven"] if pool["require_escrow"] else []
+    return "\n".join([*lines, *pool["cartridges"]])
+
+
+def _pools(context: typer.Context, name: str | None) -> list[dict[str, Any]]:
+    from capstan.cli.session import with_home
+
+    async def work(capstan: Capstan) -> list[dict[str, Any]]:
+        async with capstan.catalog.snapshot() as catalog:
+            pools = await catalog.media.list_pools() if name is None else [await catalog.media.get_pool(name)]
+            return [await _told(pool, catalog) for pool in pools]
+
+    return with_home(state(context), work)
+
+
+async def _told(pool: Pool, catalog: Repositories) -> dict[str, Any]:
+    from capstan.crypto.key_ids import key_id
+
+    return {
+        "name": pool.name,
+        "scratch": pool.scratch,
+        "description": pool.description,
+        "recipients": pool.recipients,
+        "keys": [key_id(recipient) for recipient in pool.recipients],
+        "require_escrow": pool.require_escrow,
+        "cartridges": [item.barcode for item in await catalog.media.list(pool=pool.name)],
+    }
