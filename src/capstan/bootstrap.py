@@ -87,8 +87,8 @@ class Capstan:
         )
 
     def recipients(self, texts: Sequence[str]) -> list[str]:
-        """The recipients that texts name, each once, in canonical form: `age1…`, an SSH public key, `@FILE`, or a key of
-        this home that is not retired. InvalidValue."""
+        """The recipients that texts name, each once, in canonical form: `age1…`, an SSH public key, `@FILE`, or a key
+        of this home that is not retired. InvalidValue."""
         usable = [key for key in stored_keys(self.home) if key.recipient and key.state is KeyState.ACTIVE]
         known = {name: key.recipient for key in usable for name in (key.name, key.id)}
         found: dict[str, None] = {}
