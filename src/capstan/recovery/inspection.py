@@ -9,7 +9,7 @@ from pathlib import Path
 from capstan.core.backup import Commit
 from capstan.core.media import CartridgeState
 from capstan.crypto.identities import Identity
-from capstan.errors import Damaged, DeviceError, FormatError, NotCapstanTape
+from capstan.errors import BlockTooLarge, Damaged, FormatError, MediumError, NotCapstanTape, PositionLost
 from capstan.format.header import Kind
 from capstan.format.index_reader import LockedIndex, ReadIndex, read_index
 from capstan.format.label import Label, read_label
@@ -49,15 +49,16 @@ def inspect_cartridge(drive: TapeDrive, barcode: str, spool: Path, identities: S
     """Read the label and every INDEX; the INDEXes' tables lie in `spool` afterwards.
 
     Never raises for what is on the tape: a blank cartridge is SCRATCH, another program's is FOREIGN, one whose label
-    cannot be read or names another barcode is SUSPECT. Raises what a drive raises that fails altogether.
+    cannot be read or names another barcode is SUSPECT. Raises what a drive raises that fails itself: that says nothing
+    of the cartridge.
     """
     try:
-        label = read_label(drive, barcode=barcode)
+        label = _read_label(drive, barcode)
     except NotCapstanTape as error:
         found = str(error.parameters.get("found"))
         state = CartridgeState.SCRATCH if found == "blank" else CartridgeState.FOREIGN
         return Inspection(barcode, state, found)
-    except (FormatError, DeviceError) as error:
+    except (FormatError, MediumError, BlockTooLarge) as error:
         return Inspection(barcode, CartridgeState.SUSPECT, str(error))
     if label.barcode != barcode:
         return Inspection(barcode, CartridgeState.SUSPECT, f"its label says that it is {label.barcode}", label)
@@ -65,6 +66,13 @@ def inspect_cartridge(drive: TapeDrive, barcode: str, spool: Path, identities: S
     read_indexes(drive, inspection, spool, identities)
     inspection.full = drive.seek_end_of_data().early_warning
     return inspection
+
+
+def _read_label(drive: TapeDrive, barcode: str) -> Label:
+    try:
+        return read_label(drive, barcode=barcode)
+    except PositionLost:  # by something that is only heard of now; it begins with REWIND
+        return read_label(drive, barcode=barcode)
 
 
 def read_indexes(drive: TapeDrive, inspection: Inspection, spool: Path, identities: Sequence[Identity] = ()) -> None:

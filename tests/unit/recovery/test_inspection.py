@@ -12,10 +12,11 @@ from written_home import WrittenHome
 from written_set import RECORD, MemoryTarget, WrittenSet, member
 
 from capstan.core.media import CartridgeState
+from capstan.errors import DeviceError, HardwareError, PositionLost
 from capstan.format.header import Header, Kind
 from capstan.format.records import TapeFileWriter
 from capstan.recovery.inspection import Inspection, check_headers, inspect_cartridge
-from capstan.testing.memory_drive import MemoryTapeDrive
+from capstan.testing.memory_drive import MemoryTape, MemoryTapeDrive
 
 
 @pytest.fixture
@@ -49,6 +50,36 @@ def test_a_sound_cartridge_has_no_troubles(home: WrittenHome) -> None:
     assert (inspection.state, inspection.troubles, inspection.full) == (CartridgeState.AVAILABLE, [], False)
     home.tapes["A1L9"].early_warning_bytes = 1
     assert inspect(home, "again").full
+
+
+class FailingDrive(MemoryTapeDrive):
+    """Its REWIND fails, `times` times."""
+
+    def __init__(self, tape: MemoryTape, error: DeviceError, times: int) -> None:
+        super().__init__(tape)
+        self.error, self.times = error, times
+
+    def rewind(self) -> None:
+        if self.times:
+            self.times -= 1
+            raise self.error
+        super().rewind()
+
+
+def test_what_a_drive_lacks_is_not_said_of_its_cartridge(home: WrittenHome) -> None:
+    """A drive that fails before the label is read fails the inspection, and a lost position is found again; only what
+    the drive says of the medium makes a cartridge suspect."""
+    spool = home.folder / "inspect"
+    broken = HardwareError(device="d", command="REWIND", sense="4/44/00")
+    with pytest.raises(HardwareError):
+        inspect_cartridge(FailingDrive(home.tapes["A1L9"], broken, 1), "A1L9", spool)
+    lost = PositionLost(device="d", reason="6/29/00")
+    found = inspect_cartridge(FailingDrive(home.tapes["A1L9"], lost, 1), "A1L9", spool)
+    assert (found.state, len(found.indexes)) == (CartridgeState.AVAILABLE, 3)
+    with pytest.raises(PositionLost):
+        inspect_cartridge(FailingDrive(home.tapes["A1L9"], lost, 9), "A1L9", spool)
+    home.tapes["A1L9"].unreadable.add(0)
+    assert inspect_cartridge(MemoryTapeDrive(home.tapes["A1L9"]), "A1L9", spool).state is CartridgeState.SUSPECT
 
 
 def test_an_index_that_is_gone_is_missed_without_a_catalog(home: WrittenHome) -> None:
