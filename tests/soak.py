@@ -1,10 +1,11 @@
 """Runs everything exhaustively, part by part, and writes what was done into docs/soak.md.
 
-usage: soak.py run [PART[/N]…] (parts: devices, kills, disks, properties, histories; all by default)
+usage: soak.py run [PART[@TESTS][/N]…] (parts: devices, kills, disks, properties, histories; all by default)
        soak.py report          (write docs/soak.md from the parts that have been run)
 
 `devices/8` runs one of each eight cases that follow one another, drawn by a seed: `CAPSTAN_ANOMALY_SEED`, or the day's
-date. The report says so. Only the loops over faults (devices, kills, disks) can be cut that way.
+date. The report says so. Only the loops over faults (devices, kills, disks) can be cut that way. `devices@rebuild` runs
+only the tests of the part whose names have that in them, and has a row of its own.
 
 A part leaves its figures in `.soak/`; it may be run again by itself, also on another day. Each runs on two processes.
 """
@@ -69,26 +70,27 @@ def run(wanted: list[str]) -> int:
     """Run the parts; the exit code of the worst of them. ValueError, before any runs, for what is none."""
     chosen = []
     for item in wanted:
-        name, slash, of = item.partition("/")
+        whole, slash, of = item.partition("/")
+        name, _, only = whole.partition("@")
         if name not in PARTS or (slash and not (PARTS[name].divisible and of.isdecimal() and int(of))):
             raise ValueError(f"{item} is no part of the soak: {' '.join(PARTS)}, and /N behind the first three")
-        chosen.append((name, int(of or 1)))
-    return max(_run(name, PARTS[name], of) for name, of in chosen)
+        chosen.append((name, only, int(of or 1)))
+    return max(_run(name, only, PARTS[name], of) for name, only, of in chosen)
 
 
-def _run(name: str, part: Part, of: int) -> int:
+def _run(name: str, only: str, part: Part, of: int) -> int:
     environment, cases = part.environment, "all" if part.divisible else "-"
     if of > 1:
         seed = os.environ.get("CAPSTAN_ANOMALY_SEED") or f"{datetime.now(UTC):%Y%m%d}"
         environment = {"CAPSTAN_ANOMALY": f"1/{of}", "CAPSTAN_ANOMALY_SEED": seed}
         cases = f"1 of {of}, seed {seed}"
-    folder = FIGURES / name
+    folder = FIGURES / (f"{name}@{only}" if only else name)
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.json"):
         old.unlink()
     began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", part.tests, "-q", "-n", "2", "--timeout", "0", "--tb", "short"],
+        [sys.executable, "-m", "pytest", part.tests, "-q", "-n", "2", "--timeout", "0", "--tb", "short", "-k", only],
         cwd=ROOT,
         env={**os.environ, **environment, "CAPSTAN_SOAK_FIGURES": str(folder)},
         check=False,
@@ -107,10 +109,10 @@ def _run(name: str, part: Part, of: int) -> int:
 def report() -> int:
     """Write docs/soak.md. Parts that were not run are said to be missing."""
     rows, totals = [], Counter[str]()
-    for name, part in PARTS.items():
+    for name, title in _rows():
         folder = FIGURES / name
         if not (folder / "facts.json").exists():
-            rows.append(f"| {part.title} | was not run |" + " |" * (len(COLUMNS) + 4))
+            rows.append(f"| {title} | was not run |" + " |" * (len(COLUMNS) + 4))
             continue
         facts = json.loads((folder / "facts.json").read_text())
         counts = Counter[str]()
@@ -118,7 +120,7 @@ def report() -> int:
             if path.name != "facts.json":
                 counts.update(json.loads(path.read_text()))
         totals.update(counts)
-        cells = [part.title, "passed" if facts["passed"] else "**failed**"]
+        cells = [title, "passed" if facts["passed"] else "**failed**"]
         cells.append(facts["cases"])
         cells += [_number(counts[column]) if counts else "-" for column in COLUMNS]
         cells += [f"{facts['seconds']} s", facts["commit"], facts["date"]]
@@ -131,6 +133,16 @@ def report() -> int:
         table="\n".join(["| " + " | ".join(head) + " |", "|---" * len(head) + "|", *rows]),
     ))  # fmt: skip
     return 0
+
+
+def _rows() -> list[tuple[str, str]]:
+    """Folder and title of each row: every part, and below it what was run of it alone."""
+    found = []
+    for name, part in PARTS.items():
+        found.append((name, part.title))
+        alone = sorted(folder.name for folder in FIGURES.glob(f"{name}@*"))
+        found += [(folder, f"{part.title}: {folder.partition('@')[2]} alone") for folder in alone]
+    return found
 
 
 _TEXT = """\
