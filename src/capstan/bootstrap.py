@@ -24,7 +24,7 @@ from capstan.core.ids import check_name
 from capstan.core.job import Event
 from capstan.core.media import Cartridge, CartridgeState
 from capstan.core.suggest import not_found
-from capstan.crypto.file_keystore import FileKeyStore
+from capstan.crypto.file_keystore import FileKeyStore, Unlock
 from capstan.crypto.keystore import Key, KeyState, Secret
 from capstan.crypto.recipients import MOST_RECIPIENTS, recipients_of
 from capstan.errors import AlreadyExists, InvalidValue, NotFound, StorageFailed, TargetError
@@ -213,6 +213,18 @@ async def open_home(
     finally:
         await capstan.manager.close()
         await catalog.close()
+
+
+def open_keys(path: Path, unlock: Unlock) -> FileKeyStore:
+    """The key store of a home: it needs neither catalog nor settings. `unlock` is asked when a secret is. NotFound."""
+    return FileKeyStore.open_at(Home(path).keys, SystemClock(), unlock)
+
+
+def create_keys(path: Path, unlock: Unlock, *, key_file: bool) -> FileKeyStore:
+    """A key store for a home, which is made if it is not there. AlreadyExists; InvalidValue for a short key file."""
+    home = Home(path)
+    home.prepare()
+    return FileKeyStore.create(home.keys, SystemClock(), unlock, key_file=key_file)
 
 
 def _wire(

@@ -74,7 +74,9 @@ class FileKeyStore:
                 raise AlreadyExists(what="key store", name=folder)
             if any(folder.glob("*.json")):
                 raise KeysDamaged(path=folder / _MASTER, reason=_GONE)
-            store._write_master(os.urandom(32), unlock, key_file=key_file, argon2=argon2)
+            master = Secret(os.urandom(32))
+            store._write_master(master.value, unlock, key_file=key_file, argon2=argon2)
+            store._unlocked = master
         return store
 
     @classmethod
