@@ -15,6 +15,7 @@ from capstan.backup.engine import BackupEngine
 from capstan.backup.filesystem import FilesystemSource
 from capstan.backup.request import BackupRequest
 from capstan.backup.source import Inode
+from capstan.catalog.chains import chain_of
 from capstan.catalog.sql_catalog import SqlCatalog
 from capstan.clock import Clock, SystemClock
 from capstan.config.home import Home
@@ -42,7 +43,7 @@ from capstan.recovery.earlier import DirectoryJournal, EarlierRun
 from capstan.recovery.engine import RestoreEngine
 from capstan.recovery.filesystem import FilesystemTarget
 from capstan.recovery.rebuild import RebuildEngine
-from capstan.recovery.select import RestoreRequest
+from capstan.recovery.select import RestoreRequest, resolve_set
 from capstan.recovery.target import RecoveryTarget, Tell
 from capstan.recovery.verify import VerifyEngine
 from capstan.scsi.virtual.faults import FaultPlan
@@ -98,6 +99,13 @@ class Capstan:
             reason = f"a set is sealed for at most {MOST_RECIPIENTS}"
             raise InvalidValue(what="recipients", value=len(found), reason=reason)
         return list(found)
+
+    async def keys_of(self, reference: str, *, with_parents: bool = True) -> set[str]:
+        """Ids of the keys that open a set and what it builds on, each all of one. NotFound, ParentMissing."""
+        async with self.catalog.snapshot() as catalog:
+            backup_set = await resolve_set(catalog, reference)
+            chain = await chain_of(catalog, backup_set) if with_parents else [backup_set]
+        return {key for backup_set in chain for key in backup_set.keys}
 
     async def create_virtual_library(self, spec: LibrarySpec) -> list[str]:
         """Build a virtual library, define it, and enter its cartridges as scratch. Returns their barcodes.

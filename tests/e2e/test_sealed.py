@@ -39,7 +39,7 @@ def test_a_sealed_series(home: Home, tree: Path, keys: list[Path], tmp_path: Pat
     (tree / "new").write_text("new")
     (tree / "zero").unlink()
     home.run("backup", tree, "--name", "t", "--pool", "vault", "--type", "incremental")
-    error = home.run("restore", "latest:t", "--to", tmp_path / "none", code=5).events[-1]
+    error = home.run("restore", "latest:t", "--to", tmp_path / "none", code=5).json["error"]
     assert error["code"] == "identity-needed" and "--identity" in error["hint"] and not (tmp_path / "none").exists()
     for number, key in enumerate(keys):
         to = tmp_path / f"out{number}"
@@ -55,7 +55,7 @@ def test_a_sealed_series(home: Home, tree: Path, keys: list[Path], tmp_path: Pat
     home.run("rebuild", "--library", "lib")
     assert {item["state"] for item in home.run("sets").json} == {"locked"}
     assert {item["state"] for item in home.run("tape", "list").json if item["uuid"]} == {"available"}
-    error = home.run("restore", full, "--to", tmp_path / "none", "--identity", keys[0], code=5).events[-1]
+    error = home.run("restore", full, "--to", tmp_path / "none", "--identity", keys[0], code=5).json["error"]
     assert error["code"] == "identity-needed" and "rebuild" in error["hint"]
     home.run("backup", tree, "--name", "u", *recipients())  # appending needs no key
     home.run("rebuild", "--library", "lib", "--identity", keys[0])

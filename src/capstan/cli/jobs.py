@@ -9,6 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from capstan.cli.identities import (
+    GivenIdentities,
+    IdentityFiles,
+    IdentityPassphraseFd,
+    IdentityPassphraseFile,
+    KeyFile,
+    PassphraseFd,
+    PassphraseFile,
+)
 from capstan.cli.state import state
 
 if TYPE_CHECKING:
@@ -114,7 +123,16 @@ def cancel(context: typer.Context, job_id: str) -> None:
 
 
 @job_app.command("resume")
-def resume(context: typer.Context, job_id: str) -> None:
+def resume(
+    context: typer.Context,
+    job_id: str,
+    identity: IdentityFiles = None,
+    identity_passphrase_file: IdentityPassphraseFile = None,
+    identity_passphrase_fd: IdentityPassphraseFd = None,
+    passphrase_file: PassphraseFile = None,
+    passphrase_fd: PassphraseFd = None,
+    key_file: KeyFile = None,
+) -> None:
     """Go on with a backup or a restore that was cancelled, failed or interrupted, where it ended."""
     from capstan.backup.request import BackupRequest
     from capstan.cli.backup import summary
@@ -125,7 +143,11 @@ def resume(context: typer.Context, job_id: str) -> None:
     from capstan.errors import Refused
     from capstan.recovery.select import RestoreRequest
 
+    current = state(context)
     kinds: list[JobKind] = []
+    given = GivenIdentities(
+        identity, identity_passphrase_file, identity_passphrase_fd, passphrase_file, passphrase_fd, key_file
+    )
 
     async def body(capstan: Capstan) -> dict[str, Any]:
         async with capstan.catalog.snapshot() as catalog:
@@ -136,13 +158,16 @@ def resume(context: typer.Context, job_id: str) -> None:
             _, result = await capstan.jobs.resume(job.id, lambda running: capstan.backup.resume(wanted, running))
         elif job.kind is JobKind.RESTORE:
             request = RestoreRequest.from_parameters(job.parameters)
-            _, result = await capstan.jobs.resume(job.id, lambda running: capstan.restore.resume(request, running))
+            parents = not request.only_this_set
+            opening = given.load(current, await capstan.keys_of(job.set_id or request.reference, with_parents=parents))
+            _, result = await capstan.jobs.resume(
+                job.id, lambda running: capstan.restore.resume(request, running, opening)
+            )
         else:
             reason = f"job {job.id} is neither a backup nor a restore: it is a {job.kind.value}"
             raise Refused(reason=reason, hint="run its command again")
         return result
 
-    current = state(context)
     result = shown(current, lambda: with_home(current, body, writing=True))
     if kinds == [JobKind.BACKUP]:
         text = f"{summary(result)}; its rest in {format_duration(result['seconds'])}"

@@ -8,6 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from capstan.cli.identities import (
+    IdentityPassphraseFd,
+    IdentityPassphraseFile,
+    KeyFile,
+    PassphraseFd,
+    PassphraseFile,
+)
 from capstan.cli.state import State, state
 
 if TYPE_CHECKING:
@@ -19,20 +26,6 @@ if TYPE_CHECKING:
 key_app = typer.Typer(help="Secret keys: make, export, prove and retire them.", no_args_is_help=True)
 
 _Name = Annotated[str, typer.Argument(metavar="ID|NAME", help="A key: its name, or how its id begins.")]
-_File = Annotated[
-    str | None, typer.Option("--passphrase-file", metavar="FILE", help="The key store's passphrase is in this file.")
-]
-_Fd = Annotated[int | None, typer.Option("--passphrase-fd", metavar="N", help="… is read from this file descriptor.")]
-_KeyFile = Annotated[
-    str | None, typer.Option("--key-file", metavar="FILE", help="The key store is unlocked by this file.")
-]
-_ExportFile = Annotated[
-    str | None,
-    typer.Option("--identity-passphrase-file", metavar="FILE", help="The exported file's passphrase is in this file."),
-]
-_ExportFd = Annotated[
-    int | None, typer.Option("--identity-passphrase-fd", metavar="N", help="… is read from this file descriptor.")
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -45,9 +38,9 @@ def create(
     context: typer.Context,
     name: str,
     drive: Annotated[bool, typer.Option("--drive", help="A key for encryption by the drive.")] = False,
-    passphrase_file: _File = None,
-    passphrase_fd: _Fd = None,
-    key_file: _KeyFile = None,
+    passphrase_file: PassphraseFile = None,
+    passphrase_fd: PassphraseFd = None,
+    key_file: KeyFile = None,
 ) -> None:
     """Make a key. With the first one the key store is made, and asks for a new passphrase."""
     from capstan.core.ids import check_name
@@ -89,11 +82,11 @@ def export(
     keys: Annotated[list[str], typer.Argument(metavar="ID|NAME…", help="Keys: names, or how ids begin.")],
     to: Annotated[str, typer.Option("--to", metavar="FILE", help="A new file; .txt and .pdf: the sheet.")],
     sheet: Annotated[str | None, typer.Option(metavar="FILE.pdf", help="Also a sheet for paper.")] = None,
-    identity_passphrase_file: _ExportFile = None,
-    identity_passphrase_fd: _ExportFd = None,
-    passphrase_file: _File = None,
-    passphrase_fd: _Fd = None,
-    key_file: _KeyFile = None,
+    identity_passphrase_file: IdentityPassphraseFile = None,
+    identity_passphrase_fd: IdentityPassphraseFd = None,
+    passphrase_file: PassphraseFile = None,
+    passphrase_fd: PassphraseFd = None,
+    key_file: KeyFile = None,
 ) -> None:
     """Seal keys by a passphrase of their own, in a file that `age -d` opens too, and on a sheet for the safe."""
     from datetime import UTC, datetime
@@ -126,11 +119,11 @@ def import_keys(
     context: typer.Context,
     file: Annotated[str, typer.Argument(metavar="FILE", help="An export, or a file with AGE-SECRET-KEY-1…")],
     name: Annotated[str | None, typer.Option(help="What to call a key that has no name, or another one.")] = None,
-    identity_passphrase_file: _ExportFile = None,
-    identity_passphrase_fd: _ExportFd = None,
-    passphrase_file: _File = None,
-    passphrase_fd: _Fd = None,
-    key_file: _KeyFile = None,
+    identity_passphrase_file: IdentityPassphraseFile = None,
+    identity_passphrase_fd: IdentityPassphraseFd = None,
+    passphrase_file: PassphraseFile = None,
+    passphrase_fd: PassphraseFd = None,
+    key_file: KeyFile = None,
 ) -> None:
     """Take in the keys of a file. Those that are there already stay as they are."""
     from capstan.cli.secrets import for_files
@@ -170,9 +163,9 @@ def retire(context: typer.Context, key: _Name) -> None:
 def rotate(
     context: typer.Context,
     key: _Name,
-    passphrase_file: _File = None,
-    passphrase_fd: _Fd = None,
-    key_file: _KeyFile = None,
+    passphrase_file: PassphraseFile = None,
+    passphrase_fd: PassphraseFd = None,
+    key_file: KeyFile = None,
 ) -> None:
     """Make the next key of a series (NAME, NAME.2, NAME.3 …) and retire those before it."""
     store = _store(state(context), _unlock_from(passphrase_file, passphrase_fd, key_file))
@@ -195,9 +188,9 @@ def passphrase(
     ] = None,
     new_passphrase_fd: Annotated[int | None, typer.Option(metavar="N", help="… is read from this descriptor.")] = None,
     new_key_file: Annotated[str | None, typer.Option(metavar="FILE", help="From now on this file unlocks.")] = None,
-    passphrase_file: _File = None,
-    passphrase_fd: _Fd = None,
-    key_file: _KeyFile = None,
+    passphrase_file: PassphraseFile = None,
+    passphrase_fd: PassphraseFd = None,
+    key_file: KeyFile = None,
 ) -> None:
     """Unlock the key store by another passphrase, or key file, from now on. Exports keep theirs."""
     from capstan.cli.secrets import PassphraseFrom, UnlockFrom
@@ -217,8 +210,8 @@ def passphrase(
 def drill(
     context: typer.Context,
     identity: Annotated[list[str], typer.Option("--identity", metavar="FILE", help="An export; may be repeated.")],
-    identity_passphrase_file: _ExportFile = None,
-    identity_passphrase_fd: _ExportFd = None,
+    identity_passphrase_file: IdentityPassphraseFile = None,
+    identity_passphrase_fd: IdentityPassphraseFd = None,
 ) -> None:
     """Prove that an export opens what is sealed for its keys. The key store is not unlocked; it notes the proof."""
     from datetime import UTC, datetime
@@ -244,25 +237,21 @@ def drill(
 
 
 def _unlock_from(passphrase_file: str | None, passphrase_fd: int | None, key_file: str | None) -> UnlockFrom:
-    from capstan.cli.secrets import PassphraseFrom, UnlockFrom
+    from capstan.cli.secrets import unlock_from
 
-    source = PassphraseFrom("the key store", "passphrase", passphrase_file, passphrase_fd)
-    return UnlockFrom(source, "key-file", key_file)
+    return unlock_from(passphrase_file, passphrase_fd, key_file)
+
+
+def _store(current: State, unlock: UnlockFrom | None = None) -> FileKeyStore:
+    from capstan.cli.secrets import home_keys
+
+    return home_keys(current, unlock)
 
 
 def _export_from(file: str | None, fd: int | None) -> PassphraseFrom:
     from capstan.cli.secrets import PassphraseFrom
 
     return PassphraseFrom("the exported file", "identity-passphrase", file, fd)
-
-
-def _store(current: State, unlock: UnlockFrom | None = None) -> FileKeyStore:
-    """The home's key store. What only reads open facts gives no `unlock`."""
-    from capstan.bootstrap import open_keys
-
-    unlock = unlock or _unlock_from(None, None, None)
-    store: FileKeyStore = open_keys(current.home.absolute(), lambda: unlock.read(by_key_file=store.by_key_file))
-    return store
 
 
 def _store_or_new(current: State, unlock: UnlockFrom) -> FileKeyStore:

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from capstan.cli.identities import (
+    GivenIdentities,
+    IdentityFiles,
+    IdentityPassphraseFd,
+    IdentityPassphraseFile,
+    KeyFile,
+    PassphraseFd,
+    PassphraseFile,
+)
 from capstan.cli.state import State, state
 
 if TYPE_CHECKING:
     from capstan.bootstrap import Capstan
+    from capstan.core.job import JobKind
+    from capstan.crypto.identities import Identity
+    from capstan.jobs.context import JobContext
 
 
 def register(app: typer.Typer) -> None:
@@ -38,6 +50,12 @@ def restore(
         False, "--only-this-set", help="Of an incremental set, what it has stored itself, without its parents."
     ),
     library: str = typer.Option(None, help="The library that has the cartridges."),
+    identity: IdentityFiles = None,
+    identity_passphrase_file: IdentityPassphraseFile = None,
+    identity_passphrase_fd: IdentityPassphraseFd = None,
+    passphrase_file: PassphraseFile = None,
+    passphrase_fd: PassphraseFd = None,
+    key_file: KeyFile = None,
 ) -> None:
     """Restore files from tape, every digest checked."""
     from capstan.cli.session import given_path, with_home
@@ -67,8 +85,17 @@ def restore(
         lines = [f"{key.replace('_', ' ')}: {_show(key, value)}" for key, value in found.items()]
         current.output.result(found, "\n".join(lines))
         return
-    work = _in_library(library, lambda capstan, job: capstan.restore.run(request, job))
-    result = _run(current, JobKind.RESTORE, work, request.as_parameters())
+    given = GivenIdentities(
+        identity, identity_passphrase_file, identity_passphrase_fd, passphrase_file, passphrase_fd, key_file
+    )
+
+    async def identities(capstan: Capstan) -> Sequence[Identity]:
+        return given.load(current, await capstan.keys_of(reference, with_parents=not only_this_set))
+
+    def work(capstan: Capstan, job: JobContext, opening: Sequence[Identity]) -> Awaitable[dict[str, Any]]:
+        return capstan.restore.run(request, job, opening)
+
+    result = _run(current, JobKind.RESTORE, _in_library(library, work), request.as_parameters(), identities)
     current.output.result(result, restored(result))
 
 
@@ -76,6 +103,12 @@ def verify(
     context: typer.Context,
     what: str = typer.Argument(..., metavar="ID|BARCODE", help="A set (id, latest:NAME, NAME@TIME) or a cartridge."),
     library: str = typer.Option(None, help="The library that has the cartridges."),
+    identity: IdentityFiles = None,
+    identity_passphrase_file: IdentityPassphraseFile = None,
+    identity_passphrase_fd: IdentityPassphraseFd = None,
+    passphrase_file: PassphraseFile = None,
+    passphrase_fd: PassphraseFd = None,
+    key_file: KeyFile = None,
 ) -> None:
     """Read a set or a cartridge and check every digest; nothing is restored."""
     from capstan.cli.session import with_home
@@ -86,26 +119,48 @@ def verify(
             return await catalog.media.find(what) is not None
 
     current = state(context)
+    given = GivenIdentities(
+        identity, identity_passphrase_file, identity_passphrase_fd, passphrase_file, passphrase_fd, key_file
+    )
     cartridge = with_home(current, is_cartridge)
 
-    async def work(capstan: Capstan, job: Any) -> dict[str, Any]:
+    async def work(capstan: Capstan, job: JobContext, opening: Sequence[Identity]) -> dict[str, Any]:
         run = capstan.verify.run_cartridge if cartridge else capstan.verify.run_set
-        return await run(what, job, library=library or "")
+        return await run(what, job, library=library or "", identities=opening)
 
-    result = _run(current, JobKind.VERIFY, _in_library(library, work), {"what": what})
-    current.output.result(result, f"{what} is good: {result['verified_files']} files verified" + _extras(result))
+    result = _run(current, JobKind.VERIFY, _in_library(library, work), {"what": what}, given.explicit(current))
+    text = f"{what} is good: {result['verified_files']} files verified" + _extras(result)
+    if result["unchecked_files"] and not cartridge:
+        text += f"; {result['unchecked_files']} files are sealed: of them every record was verified (see --identity)"
+    current.output.result(result, text)
 
 
 def rebuild(
     context: typer.Context,
     library: str = typer.Option(..., "--library", help="The library whose cartridges to read."),
+    identity: IdentityFiles = None,
+    identity_passphrase_file: IdentityPassphraseFile = None,
+    identity_passphrase_fd: IdentityPassphraseFd = None,
+    passphrase_file: PassphraseFile = None,
+    passphrase_fd: PassphraseFd = None,
+    key_file: KeyFile = None,
 ) -> None:
     """Make the catalog again from the cartridges alone."""
     from capstan.core.job import JobKind
 
-    result = _run(state(context), JobKind.REBUILD, lambda capstan, job: capstan.rebuild.run(library, job), {})
+    current = state(context)
+    given = GivenIdentities(
+        identity, identity_passphrase_file, identity_passphrase_fd, passphrase_file, passphrase_fd, key_file
+    )
+
+    def work(capstan: Capstan, job: JobContext, opening: Sequence[Identity]) -> Awaitable[dict[str, Any]]:
+        return capstan.rebuild.run(library, job, opening)
+
+    result = _run(current, JobKind.REBUILD, work, {}, given.explicit(current))
     text = "\n".join(f"{key.replace('_', ' ')}: {value}" for key, value in result.items())
-    state(context).output.result(result, text)
+    current.output.result(result, text)
+    if result["locked"]:
+        current.output.note("locked sets are sealed: run the same with --identity FILE to unlock them")
 
 
 def _in_library(name: str | None, work: Any) -> Any:
@@ -119,10 +174,22 @@ def _in_library(name: str | None, work: Any) -> Any:
     return checked
 
 
-def _run(current: State, kind: Any, work: Any, parameters: dict[str, Any]) -> dict[str, Any]:
-    from capstan.cli.session import run_job
+def _run(
+    current: State,
+    kind: JobKind,
+    work: Callable[[Capstan, JobContext, Sequence[Identity]], Awaitable[dict[str, Any]]],
+    parameters: dict[str, Any],
+    identities: Callable[[Capstan], Awaitable[Sequence[Identity]]],
+) -> dict[str, Any]:
+    """A job with what opens sealed sets, which is asked for before it begins, and is no part of what is kept of it."""
+    from capstan.cli.session import with_home
 
-    return shown(current, lambda: run_job(current, kind, work, parameters=parameters))
+    async def body(capstan: Capstan) -> dict[str, Any]:
+        opening = await identities(capstan)
+        _, result = await capstan.jobs.run(kind, lambda job: work(capstan, job, opening), parameters=parameters)
+        return result
+
+    return shown(current, lambda: with_home(current, body, writing=True))
 
 
 def shown(current: State, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:

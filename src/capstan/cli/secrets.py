@@ -16,6 +16,8 @@ from capstan.crypto.keystore import Secret
 from capstan.errors import InvalidValue, PassphraseMissing, UsageError
 
 if TYPE_CHECKING:
+    from capstan.cli.state import State
+    from capstan.crypto.file_keystore import FileKeyStore
     from capstan.crypto.identities import Identity
 
 _LONGEST = 4096  # bytes of a passphrase
@@ -84,6 +86,21 @@ class UnlockFrom:
         if not content:
             raise InvalidValue(what=self.option, value=str(path), reason="it is empty")
         return Secret(content)
+
+
+def unlock_from(passphrase_file: str | None, passphrase_fd: int | None, key_file: str | None) -> UnlockFrom:
+    """What a command was given for the key store of the home."""
+    passphrase = PassphraseFrom("the key store", "passphrase", passphrase_file, passphrase_fd)
+    return UnlockFrom(passphrase, "key-file", key_file)
+
+
+def home_keys(current: State, unlock: UnlockFrom | None = None) -> FileKeyStore:
+    """The home's key store. What only reads open facts gives no `unlock`. NotFound."""
+    from capstan.bootstrap import open_keys
+
+    given = unlock or unlock_from(None, None, None)
+    store: FileKeyStore = open_keys(current.home.absolute(), lambda: given.read(by_key_file=store.by_key_file))
+    return store
 
 
 def for_files(passphrase: PassphraseFrom) -> Callable[[Path], Secret]:
