@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -122,3 +123,62 @@ def test_each_sealed_tape_file_says_how_to_read_it(home: Home, tree: Path, keys:
         environment = {"TAPE": str(path), "KEY": str(keys[0]), "PATH": "/usr/bin:/bin"}
         subprocess.run(["bash", "-c", command], cwd=out, env=environment, capture_output=True, check=False)
         assert expected in {found.name for found in out.rglob("*")}
+
+
+def test_an_escrow_is_proven_before_anything_is_written(home: Home, tree: Path, tmp_path: Path) -> None:
+    """A pool that demands a proven escrow takes nothing before the drill. Afterwards what was exported brings every set
+    back, though the key store and the catalog are lost; until then the key store does it."""
+    home.configure(**SMALL)
+    home.library()
+    for name in ("store", "export"):
+        (tmp_path / name).write_text(f"the {name} passphrase\n")
+    unlock = ("--passphrase-file", tmp_path / "store")
+    exported = ("--identity-passphrase-file", tmp_path / "export")
+    home.run("key", "create", "vault-key", *unlock)
+    home.run("pool", "create", "vault", "--recipient", "vault-key", "--require-escrow")
+    error = home.run("backup", tree, "--name", "t", "--pool", "vault", code=5).json["error"]
+    assert error["code"] == "escrow-unproven" and "key drill" in error["hint"]
+    assert not home.run("sets").json and not any(item["uuid"] for item in home.run("tape", "list").json)
+    home.run("key", "export", "vault-key", "--to", tmp_path / "vault.age", *unlock, *exported)
+    home.run("key", "drill", "--identity", tmp_path / "vault.age", *exported)
+    home.run("backup", tree, "--name", "t", "--pool", "vault")
+    home.run("restore", "latest:t", "--to", tmp_path / "by-store", *unlock)
+    assert describe(below(tmp_path / "by-store", tree)) == describe(tree)
+
+    shutil.rmtree(home.path / "keys")
+    (home.path / "catalog.db").unlink()
+    shutil.rmtree(home.path / "indexes")
+    sheet = ("--identity", tmp_path / "vault.age", *exported)
+    home.run("rebuild", "--library", "lib", *sheet)
+    home.run("restore", "latest:t", "--to", tmp_path / "by-export", *sheet)
+    assert describe(below(tmp_path / "by-export", tree)) == describe(tree)
+
+
+def test_a_restore_is_resumed_with_an_identity(home: Home, tree: Path, keys: list[Path], tmp_path: Path) -> None:
+    """An identity is no part of what a job keeps: whoever goes on with it gives one again."""
+    home.configure(**SMALL)
+    home.library()
+    home.run("backup", tree, "--name", "t", *recipients())
+    image = home.cartridge("CAP001L9")
+    whole = image.read_bytes()
+    image.write_bytes(whole[:4096])
+    home.run_any("restore", "latest:t", "--to", tmp_path / "out", "--identity", keys[0])
+    image.write_bytes(whole)
+    job = home.run("jobs").json[0]
+    assert job["state"] == "failed" and str(SECRETS[0]) not in (home.path / "catalog.db").read_bytes().decode("latin-1")
+    assert home.run("job", "resume", job["job_id"], code=5).json["error"]["code"] == "identity-needed"
+    home.run("job", "resume", job["job_id"], "--identity", keys[0])
+    assert describe(below(tmp_path / "out", tree)) == describe(tree)
+
+
+@pytest.mark.requires("ssh-keygen")
+def test_ssh_keys_open_sets(home: Home, tree: Path, tmp_path: Path) -> None:
+    """The public line of an SSH key is a recipient, and its private file an identity."""
+    home.configure(**SMALL)
+    home.library()
+    for kind in ("ed25519", "rsa"):
+        key = tmp_path / f"id_{kind}"
+        subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", key], check=True)
+        home.run("backup", tree, "--name", kind, "--recipient", f"@{key}.pub")
+        home.run("restore", f"latest:{kind}", "--to", tmp_path / kind, "--identity", key)
+        assert describe(below(tmp_path / kind, tree)) == describe(tree)
