@@ -117,15 +117,15 @@ def extract_tape(drive: TapeDrive, barcode: str, directory: Path) -> Iterator[tu
         number += 1
 
 
-def find_indexes(drive: TapeDrive, barcode: str, cartridge: str) -> FoundIndexes:
+def find_indexes(drive: TapeDrive, barcode: str, cartridge: str, *, by_links: bool = True) -> FoundIndexes:
     """Every INDEX of this cartridge (uuid), oldest first, without reading a segment's payload.
 
     The last one is looked for from the end of data backwards by filemarks, then each names the one before it. Where
     that chain is broken by a damaged header, the search goes on by filemarks. A drive that cannot go backwards reads
-    every header, forwards.
+    every header, forwards; so does one whose links (`by_links`) are not to be believed.
     """
     found = FoundIndexes()
-    if not drive.capabilities.reverse_filemarks:
+    if not (by_links and drive.capabilities.reverse_filemarks):
         for file in scan_tape(drive, barcode, headers_only=True):
             if file.header is None and not (file.filemark and file.records == 0):
                 found.unreadable[file.block] = file.trouble

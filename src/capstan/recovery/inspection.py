@@ -79,25 +79,43 @@ def read_indexes(drive: TapeDrive, inspection: Inspection, spool: Path, identiti
     """Read every INDEX of a labelled cartridge into `inspection`, and check both chains."""
     label, barcode = inspection.label, inspection.barcode
     assert label is not None
-    found = find_indexes(drive, barcode, label.uuid)
-    inspection.troubles += [Trouble(barcode, block, what) for block, what in sorted(found.unreadable.items())]
-    _check_chain(found.places, inspection)
-    for place in found.places:
-        try:
-            folder = spool / f"{barcode}-{place.block}"
-            index = read_index(drive, place.block, barcode=barcode, spool=folder, identities=identities)
-        except Damaged as error:
-            inspection.troubles.append(_trouble(error))
-            continue
-        if isinstance(index, LockedIndex):
-            inspection.locked.append(index)
-            continue
-        commits = index.manifest.commits
-        expected = max(commits, key=lambda link: link.sequence).header_sha256 if commits else ""
-        if index.header.set_previous_index_sha256 != expected:
-            what = "it does not follow the INDEX that its manifest names as the one before"
-            inspection.troubles.append(Trouble(barcode, place.block, what))
-        inspection.indexes.append(index)
+    places: dict[int, IndexPlace] = {}
+    unreadable: dict[int, str] = {}
+    for by_links in (True, False):
+        found = find_indexes(drive, barcode, label.uuid, by_links=by_links)
+        unreadable |= found.unreadable
+        for place in found.places:
+            if place.block not in places:
+                places[place.block] = place
+                _read_one(drive, place, inspection, spool, identities)
+        if not inspection.troubles:
+            break  # else its links may lead past others
+    inspection.indexes.sort(key=lambda index: index.header.block)
+    _check_chain([places[block] for block in sorted(places)], inspection)
+    inspection.troubles += [Trouble(barcode, block, what) for block, what in sorted(unreadable.items())]
+    inspection.troubles.sort(key=lambda trouble: trouble.block)
+
+
+def _read_one(
+    drive: TapeDrive, place: IndexPlace, inspection: Inspection, spool: Path, identities: Sequence[Identity]
+) -> None:
+    """Read the INDEX at a place, as it is: whole, locked, or damaged."""
+    barcode = inspection.barcode
+    try:
+        folder = spool / f"{barcode}-{place.block}"
+        index = read_index(drive, place.block, barcode=barcode, spool=folder, identities=identities)
+    except Damaged as error:
+        inspection.troubles.append(_trouble(error))
+        return
+    if isinstance(index, LockedIndex):
+        inspection.locked.append(index)
+        return
+    commits = index.manifest.commits
+    expected = max(commits, key=lambda link: link.sequence).header_sha256 if commits else ""
+    if index.header.set_previous_index_sha256 != expected:
+        what = "it does not follow the INDEX that its manifest names as the one before"
+        inspection.troubles.append(Trouble(barcode, place.block, what))
+    inspection.indexes.append(index)
 
 
 def check_headers(drive: TapeDrive, inspection: Inspection) -> None:
