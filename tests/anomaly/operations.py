@@ -18,6 +18,7 @@ from capstan.backup.request import BackupRequest
 from capstan.bootstrap import Capstan, open_home
 from capstan.core.backup import Conflicts, SetType
 from capstan.core.job import JobKind, JobState
+from capstan.crypto.identities import X25519Identity
 from capstan.errors import CapstanError
 from capstan.jobs.context import JobContext
 from capstan.recovery.select import RestoreRequest
@@ -96,10 +97,20 @@ def perform(
 # ── what the commands do ──────────────────────────────────────────────────────────────────────────────
 
 
-def _back_up(name: str, kind: SetType) -> Work:
+# Whom sets are sealed for that are; always the same, so that runs can be repeated.
+_SECRET = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX"
+IDENTITIES = [X25519Identity.from_text(_SECRET)]
+
+
+def _back_up(name: str, kind: SetType, *, sealed: bool = False) -> Work:
     async def work(capstan: Capstan, scene: Scene, job: JobContext) -> dict[str, Any]:
         request = BackupRequest(
-            (os.fsencode(scene.tree),), name=name, library="lib", type=kind, parameters=capstan.parameters()
+            (os.fsencode(scene.tree),),
+            name=name,
+            library="lib",
+            type=kind,
+            recipients=tuple(identity.recipient for identity in IDENTITIES) if sealed else (),
+            parameters=capstan.parameters(),
         )
         return await capstan.backup.run(request, job)
 
@@ -131,7 +142,8 @@ async def _restore_chain(capstan: Capstan, scene: Scene, job: JobContext) -> dic
 async def _restore_set(capstan: Capstan, scene: Scene, set_id: str, job: JobContext) -> dict[str, Any]:
     # Again over what an earlier run has left: with "skip" the directories that are there would keep their times.
     conflicts = Conflicts.OVERWRITE if scene.target.exists() else Conflicts.SKIP
-    return await capstan.restore.run(RestoreRequest(reference=set_id, to=scene.target, conflicts=conflicts), job)
+    request = RestoreRequest(reference=set_id, to=scene.target, conflicts=conflicts)
+    return await capstan.restore.run(request, job, IDENTITIES)
 
 
 async def _verify_set(capstan: Capstan, scene: Scene, job: JobContext) -> dict[str, Any]:
@@ -143,7 +155,7 @@ async def _verify_cartridge(capstan: Capstan, scene: Scene, job: JobContext) -> 
 
 
 async def _rebuild(capstan: Capstan, scene: Scene, job: JobContext) -> dict[str, Any]:
-    return await capstan.rebuild.run("lib", job)
+    return await capstan.rebuild.run("lib", job, IDENTITIES)
 
 
 async def _label(capstan: Capstan, scene: Scene, job: JobContext) -> dict[str, Any]:
@@ -183,6 +195,7 @@ OPERATIONS = {
     operation.name: operation
     for operation in (
         Operation("backup", JobKind.BACKUP, _back_up("t", SetType.FULL), writes="tapes"),
+        Operation("sealed", JobKind.BACKUP, _back_up("t", SetType.FULL, sealed=True), writes="tapes"),
         Operation("incremental", JobKind.BACKUP, _back_up("before", SetType.INCREMENTAL), writes="tapes"),
         Operation("resume", JobKind.BACKUP, _go_on, writes="tapes", resumes=True),
         Operation("restore", JobKind.RESTORE, _restore, restores="before"),

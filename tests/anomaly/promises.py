@@ -16,7 +16,7 @@ import pytest
 from figures import FIGURES
 from harness import AheadClock, below, describe
 from loop import one_is_named
-from operations import OPERATIONS, Failure, Operation, Outcome, perform
+from operations import IDENTITIES, OPERATIONS, Failure, Operation, Outcome, perform
 from scene import NEW, Scene, begins_with, image_of
 from states import digest, is_good, is_proven
 
@@ -137,7 +137,9 @@ async def _says_what_it_lacks(capstan: Capstan, scene: Scene, item: BackupSet) -
     """A set that builds on one that is gone, or is not whole, is not taken for whole."""
     request = RestoreRequest(reference=item.id, to=scene.root / item.id)
     with pytest.raises(ParentMissing):
-        await capstan.jobs.run(JobKind.RESTORE, lambda job: capstan.restore.run(request, job), library="lib")
+        await capstan.jobs.run(
+            JobKind.RESTORE, lambda job: capstan.restore.run(request, job, IDENTITIES), library="lib"
+        )
     assert not request.to.exists()
 
 
@@ -156,7 +158,9 @@ async def _restores(capstan: Capstan, scene: Scene, item: BackupSet, parent: Bac
     A whole set brings back exactly the tree of its time."""
     target = scene.root / item.id
     request = RestoreRequest(reference=item.id, to=target)
-    _, result = await capstan.jobs.run(JobKind.RESTORE, lambda job: capstan.restore.run(request, job), library="lib")
+    _, result = await capstan.jobs.run(
+        JobKind.RESTORE, lambda job: capstan.restore.run(request, job, IDENTITIES), library="lib"
+    )
     assert not result["errors"]
     own, pictures = scene.picture(item.id), [scene.picture(item.id)]
     listed = await acknowledged_paths(capstan, scene, item.id)
@@ -363,6 +367,7 @@ def finds_every_set(scene: Scene, outcome: Outcome) -> None:
 
 _PROMISES = {
     "backup": _backup,
+    "sealed": _backup,
     "incremental": _backup,
     "resume": _backup,
     "restore": _restore,
