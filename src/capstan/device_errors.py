@@ -58,6 +58,17 @@ class WriteProtected(DeviceError):
     hint = "slide the write-protect tab, or use another cartridge"
 
 
+class DriveKeyNeeded(DeviceError):
+    """The next record is encrypted by the drive, and the drive has not its key. Parameters: device, block, key (id),
+    sense."""
+
+    code = "drive-key-needed"
+    exit_code = 5
+    remedy = Remedy.OPERATOR
+    message = "{device}: block {block} is encrypted by the drive, with key {key}: {sense}"
+    hint = "unlock the key store that has this key (`capstan key list` says whether yours has), or import its export"
+
+
 class MediumError(DeviceError):
     """The medium cannot be read or written here. The tape stands behind the bad block after a read."""
 

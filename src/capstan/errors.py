@@ -13,6 +13,7 @@ CapstanError
 ├── DeviceError                the device answered: no
 │   ├── PositionLost · NotReady · NoCartridgeLoaded · WriteProtected · MediumError · HardwareError
 │   ├── EndOfMedium · BlankMedium · IncompatibleMedium · BlockTooLarge · IllegalRequest · ReservationConflict
+│   ├── DriveKeyNeeded         what the drive has encrypted needs a key
 │   ├── ChangerError           a move that cannot be made
 ├── FormatError                what is on the tape is not what it should be
 │   ├── NotCapstanTape · WrongCartridge · Damaged · UnsupportedVersion · TapeAheadOfCatalog · TapeDiffersFromCatalog
@@ -40,6 +41,7 @@ from capstan.device_errors import BlankMedium as BlankMedium
 from capstan.device_errors import BlockTooLarge as BlockTooLarge
 from capstan.device_errors import ChangerError as ChangerError
 from capstan.device_errors import DeviceError as DeviceError
+from capstan.device_errors import DriveKeyNeeded as DriveKeyNeeded
 from capstan.device_errors import EndOfMedium as EndOfMedium
 from capstan.device_errors import HardwareError as HardwareError
 from capstan.device_errors import IllegalRequest as IllegalRequest

@@ -120,3 +120,25 @@ def test_a_drive_that_is_busy_is_asked_again(tmp_path: Path) -> None:
         data = write(drive, 10, 20, 30)
         drive.rewind()
         assert [read(drive) for _ in data] == data
+
+
+def test_what_lies_in_the_cartridge(tmp_path: Path) -> None:
+    """Neither the data nor the key is in the file of a cartridge, and the id of the key is; a byte that was changed
+    there is damage of that record alone, never other data."""
+    for drive in opened(tmp_path):
+        assert drive.encryption is not None
+        drive.encryption.set_key(bytes(range(32)), "c0ffee", encrypt=True)
+        for _ in range(2):
+            drive.write_block(memoryview(b"in plain words" * 100))
+        drive.write_filemarks(1)
+        path = next(tmp_path.rglob("*.tap"))
+        content = bytearray(path.read_bytes())
+        assert b"plain words" not in content and bytes(range(32)) not in content and content.count(b"c0ffee") == 2
+        content[500] ^= 1
+        path.write_bytes(content)
+        drive.rewind()
+        buffer = memoryview(bytearray(4096))
+        with pytest.raises(Exception, match="integrity"):
+            drive.read_block(buffer)
+        drive.locate(1)
+        assert bytes(buffer[: drive.read_block(buffer).length]) == b"in plain words" * 100

@@ -32,7 +32,9 @@ class Op(IntEnum):
     LOG_SENSE = 0x4D
     SPACE_16 = 0x91
     LOCATE_16 = 0x92
+    SECURITY_PROTOCOL_IN = 0xA2
     MOVE_MEDIUM = 0xA5
+    SECURITY_PROTOCOL_OUT = 0xB5
     READ_ELEMENT_STATUS = 0xB8
 
 
@@ -138,6 +140,18 @@ def read_element_status(
         + length.to_bytes(3, "big")
         + bytes(2)
     )
+
+
+def security_protocol_in(protocol: int, page: int, *, length: int) -> bytes:
+    """SPC-5, 6.41: a page of a security protocol."""
+    head = bytes((Op.SECURITY_PROTOCOL_IN, protocol)) + page.to_bytes(2, "big") + bytes(2)
+    return head + length.to_bytes(4, "big") + bytes(2)
+
+
+def security_protocol_out(protocol: int, page: int, *, length: int) -> bytes:
+    """SPC-5, 6.42."""
+    head = bytes((Op.SECURITY_PROTOCOL_OUT, protocol)) + page.to_bytes(2, "big") + bytes(2)
+    return head + length.to_bytes(4, "big") + bytes(2)
 
 
 def move_medium(transport: int, source: int, destination: int) -> bytes:

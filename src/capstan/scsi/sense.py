@@ -57,6 +57,10 @@ _TEXT = {
     (0x44, 0x00): "internal target failure",
     (0x53, 0x00): "medium load or eject failed",
     (0x53, 0x02): "medium removal prevented",
+    (0x74, 0x01): "unable to decrypt data",
+    (0x74, 0x02): "unencrypted data encountered while decrypting",
+    (0x74, 0x03): "incorrect data encryption key",
+    (0x74, 0x04): "cryptographic integrity validation failed",
 }
 
 

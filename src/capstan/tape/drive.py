@@ -103,12 +103,36 @@ class MediumCapacity:
     details: dict[str, int] = field(default_factory=dict)
 
 
+class BlockEncryption(Protocol):
+    """What a drive can do that encrypts records by itself, by AES-256-GCM (SSC-5, 4.2.27).
+
+    Records in clear and encrypted ones may stand beside one another on a tape. Reading one that the drive has no key
+    for, or another one, raises DriveKeyNeeded, which names the key that it wants; the tape stands before it then.
+    The drive forgets the key when the cartridge is unloaded.
+    """
+
+    def set_key(self, key: bytes, key_id: str, *, encrypt: bool) -> None:
+        """From now on read encrypted records with `key` (32 bytes), and clear ones as they are; with `encrypt`, write
+        encrypted ones, else clear ones. `key_id`, at most 12 bytes of ASCII, is kept with each record, in clear."""
+        ...
+
+    def clear_key(self) -> None:
+        """Forget the key: write in clear, and read only what is in clear."""
+        ...
+
+    def key_wanted(self) -> str | None:
+        """The id of the key that the next record is encrypted with; None if it is in clear, or no record."""
+        ...
+
+
 class TapeDrive(Protocol):
-    """One drive. Not thread-safe: `media.lane.DriveLane` owns it on a thread of its own."""
+    """One drive. Not thread-safe: `media.lane.DriveLane` owns it on a thread of its own. `encryption`: None for a drive
+    that cannot."""
 
     address: str
     identity: DriveIdentity
     capabilities: DriveCapabilities
+    encryption: BlockEncryption | None
 
     def status(self) -> DriveStatus:
         """Ask, without motion. Consumes pending unit attentions (and marks the position unknown if there was one)."""

@@ -11,6 +11,7 @@ from capstan.errors import (
     BlankMedium,
     BlockTooLarge,
     DeviceError,
+    DriveKeyNeeded,
     EndOfMedium,
     HardwareError,
     IllegalRequest,
@@ -28,9 +29,11 @@ from capstan.scsi.sense import Key, Sense, decode_sense
 from capstan.scsi.transport import Command, Completion, Direction, ScsiTransport, Status
 from capstan.tape import timeouts
 from capstan.tape.discovery import discover, identify
-from capstan.tape.drive import BlockRead, DriveStatus, MediumCapacity, Position, Read, Room, SpaceUnit
+from capstan.tape.drive import BlockEncryption, BlockRead, DriveStatus, MediumCapacity, Position, Read, Room, SpaceUnit
+from capstan.tape.scsi_encryption import find_encryption
 
 _MEDIUM_ABSENT = (0x3A, 0x00)
+_ENCRYPTED = 0x74  # ASC of all that may be wrong with an encrypted record (SPC-5, annex F)
 _BECOMING_READY = (0x04, 0x01)
 _POLL_SECONDS = 1.0
 _BUSY_TRIES = 60
@@ -64,6 +67,7 @@ class ScsiTapeDrive:
         self._stopped_at_end = False  # the last SPACE ended there, not at a filemark
         self.identity = identify(self._query)
         self.capabilities = discover(self._query, transport.limits)
+        self.encryption: BlockEncryption | None = find_encryption(self._query, self._send_out)
 
     # ── status and cartridge ──────────────────────────────────────────────────────────────────────────
 
@@ -122,10 +126,7 @@ class ScsiTapeDrive:
     def _prepare(self) -> None:
         """Variable block mode, buffered (SSC-5, 8.3.2): not kept by the drive when a cartridge leaves it."""
         parameters = bytes((0, 0, 0x10, 8)) + bytes(8)
-        data = memoryview(bytearray(parameters))
-        completion = self._send(cdb.mode_select(len(parameters)), timeouts.QUERY, data, Direction.OUT)
-        if completion.status is not Status.GOOD:
-            self._fail("MODE SELECT", completion)
+        self._send_out("MODE SELECT", cdb.mode_select(len(parameters)), memoryview(bytearray(parameters)))
 
     # ── positions ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -296,6 +297,11 @@ class ScsiTapeDrive:
             break
         self._fail(f"command {command[0]:02X}h", completion)
 
+    def _send_out(self, name: str, command: bytes, data: memoryview) -> None:
+        completion = self._send(command, timeouts.QUERY, data, Direction.OUT)
+        if completion.status is not Status.GOOD:
+            self._fail(name, completion)
+
     def _command(self, name: str, command: bytes, timeout: float, *, size: int = 0, tries: int = _ATTENTIONS) -> bytes:
         buffer = memoryview(bytearray(size)) if size else None
         for _ in range(tries):
@@ -362,6 +368,9 @@ class ScsiTapeDrive:
         block = _name(self._block)
         if sense.key in (Key.MEDIUM_ERROR, Key.HARDWARE_ERROR, Key.ABORTED_COMMAND) or sense.deferred:
             self._lose(str(sense))
+        if sense.key is Key.DATA_PROTECT and sense.asc == _ENCRYPTED:
+            key = (self.encryption.key_wanted() if self.encryption else None) or "of another program"
+            return DriveKeyNeeded(device=self.address, block=block, key=key, sense=str(sense))
         if sense.key is Key.NOT_READY and sense.asc == _MEDIUM_ABSENT[0]:
             return NoCartridgeLoaded(device=self.address)
         if sense.asc == 0x30 and sense.code != (0x30, 0x0C):

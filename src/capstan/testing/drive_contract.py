@@ -9,8 +9,8 @@ import os
 
 import pytest
 
-from capstan.errors import BlankMedium, BlockTooLarge, NoCartridgeLoaded
-from capstan.tape.drive import BlockRead, Read, Room, SpaceUnit, TapeDrive
+from capstan.errors import BlankMedium, BlockTooLarge, DriveKeyNeeded, NoCartridgeLoaded
+from capstan.tape.drive import BlockEncryption, BlockRead, Read, Room, SpaceUnit, TapeDrive
 
 LENGTHS = (1, 2, 511, 4096, 65_536, 100_001)
 
@@ -154,3 +154,69 @@ class DriveContract:
         """Twice is harmless."""
         drive.close()
         drive.close()
+
+    # ── drives that encrypt ───────────────────────────────────────────────────────────────────────────
+
+    def test_clear_and_encrypted_records_stand_on_one_tape(self, drive: TapeDrive) -> None:
+        """What was written with a key is read with it, beside what was written in clear; lengths and positions are as
+        ever, and each encrypted record says which key it wants."""
+        encryption = _encryption(drive)
+        data = write(drive, 4096)
+        encryption.set_key(KEY, "0123456789ab", encrypt=True)
+        data += write(drive, 65_536, 1, None, 100_001)
+        encryption.set_key(KEY, "0123456789ab", encrypt=False)
+        data += write(drive, 4096)
+        drive.rewind()
+        assert [read(drive) for _ in range(3)] == data[:3]
+        assert read(drive) is Read.FILEMARK
+        assert encryption.key_wanted() == "0123456789ab"
+        assert read(drive) == data[3]
+        assert encryption.key_wanted() is None
+        assert (read(drive), read(drive)) == (data[4], Read.END_OF_DATA)
+        drive.locate(2)
+        assert read(drive) == data[2]
+
+    def test_without_the_key_nothing_is_read(self, drive: TapeDrive) -> None:
+        """No key, or another one: an error that names the key, before the record; what is in clear is read all the
+        same, and filemarks are passed."""
+        encryption = _encryption(drive)
+        encryption.set_key(KEY, "mine", encrypt=True)
+        data = write(drive, 5000, None)
+        encryption.clear_key()
+        data += write(drive, 10)
+        drive.rewind()
+        for key, key_id in ((b"", ""), (bytes(32), "other")):
+            if key:
+                encryption.set_key(key, key_id, encrypt=False)
+            with pytest.raises(DriveKeyNeeded, match="key mine"):
+                read(drive)
+            assert drive.position().block == 0
+        assert drive.space(1, SpaceUnit.FILEMARKS) == 1
+        assert read(drive) == data[1]
+        drive.rewind()
+        encryption.set_key(bytes(32), "mine", encrypt=False)  # it says that it is the one
+        with pytest.raises(DriveKeyNeeded):
+            read(drive)
+        encryption.set_key(KEY, "mine", encrypt=False)
+        assert read(drive) == data[0]
+
+    def test_a_key_leaves_with_the_cartridge(self, drive: TapeDrive) -> None:
+        """An unload forgets the key: whoever loads again must set it again, and else writes in clear."""
+        encryption = _encryption(drive)
+        encryption.set_key(KEY, "mine", encrypt=True)
+        [data] = write(drive, 5000)
+        drive.unload()
+        drive.load()
+        with pytest.raises(DriveKeyNeeded):
+            read(drive)
+        encryption.set_key(KEY, "mine", encrypt=False)
+        assert read(drive) == data
+
+
+KEY = bytes(range(32))
+
+
+def _encryption(drive: TapeDrive) -> BlockEncryption:
+    if drive.encryption is None:
+        pytest.skip("the drive does not encrypt")
+    return drive.encryption

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from capstan.errors import (
     BlankMedium,
     BlockTooLarge,
+    DriveKeyNeeded,
     EndOfMedium,
     IllegalRequest,
     MediumError,
@@ -15,6 +16,7 @@ from capstan.errors import (
     WriteProtected,
 )
 from capstan.tape.drive import (
+    BlockEncryption,
     BlockRead,
     DriveCapabilities,
     DriveIdentity,
@@ -39,6 +41,33 @@ class MemoryTape:
     unreadable: set[int] = field(default_factory=set)
 
 
+class EncryptedBlock(bytes):
+    """A record that only a drive with the same key, and id of it, gives back."""
+
+    key: tuple[bytes, str]
+
+    def __new__(cls, data: memoryview, key: tuple[bytes, str]) -> EncryptedBlock:
+        block = super().__new__(cls, data)
+        block.key = key
+        return block
+
+
+class MemoryEncryption:
+    """Implements `tape.drive.BlockEncryption`, without any cipher."""
+
+    def __init__(self, drive: MemoryTapeDrive) -> None:
+        self._drive = drive
+
+    def set_key(self, key: bytes, key_id: str, *, encrypt: bool) -> None:
+        self._drive.key, self._drive.encrypts = (key, key_id), encrypt
+
+    def clear_key(self) -> None:
+        self.set_key(b"", "", encrypt=False)
+
+    def key_wanted(self) -> str | None:
+        return self._drive.next_key()
+
+
 class MemoryTapeDrive:
     """A `TapeDrive` over a `MemoryTape`. `tape` may be exchanged while it is unloaded; None: no cartridge.
 
@@ -49,6 +78,8 @@ class MemoryTapeDrive:
         self.address = "memory:"
         self.identity = DriveIdentity(vendor="CAPSTAN", product="MEMORY", revision="1", serial="MEMORY")
         self.capabilities = DriveCapabilities(max_block=max_block, reverse_filemarks=reverse)
+        self.encryption: BlockEncryption | None = MemoryEncryption(self)
+        self.key, self.encrypts = (b"", ""), False
         self.tape = tape
         self.calls: dict[str, int] = {}
         self._loaded = tape is not None
@@ -72,6 +103,7 @@ class MemoryTapeDrive:
 
     def unload(self) -> None:
         self._loaded, self._at, self._lost = False, 0, False
+        self.key, self.encrypts = (b"", ""), False
 
     def position(self) -> Position:
         blocks = self._medium(positioned=False).blocks
@@ -117,6 +149,9 @@ class MemoryTapeDrive:
         if self._at >= len(tape.blocks):
             return BlockRead(Read.END_OF_DATA)
         block, at = tape.blocks[self._at], self._at
+        if isinstance(block, EncryptedBlock) and block.key != self.key:
+            sense = "incorrect data encryption key"
+            raise DriveKeyNeeded(device=self.address, block=at, key=block.key[1], sense=sense)
         self._at += 1
         if at in tape.unreadable:
             raise MediumError(device=self.address, command="READ", block=at, sense="unrecovered read error")
@@ -128,10 +163,16 @@ class MemoryTapeDrive:
         into[: len(block)] = block
         return BlockRead(Read.DATA, len(block))
 
+    def next_key(self) -> str | None:
+        """The id of the key of the record that the tape stands before."""
+        blocks = self._medium().blocks
+        block = blocks[self._at] if self._at < len(blocks) else None
+        return block.key[1] if isinstance(block, EncryptedBlock) else None
+
     def write_block(self, block: memoryview) -> Room:
         if len(block) > self.capabilities.max_block:
             raise BlockTooLarge(device=self.address, length=len(block), limit=self.capabilities.max_block)
-        return self._append(bytes(block))
+        return self._append(EncryptedBlock(block, self.key) if self.encrypts else bytes(block))
 
     def write_filemarks(self, count: int = 1, *, immediate: bool = False) -> Room:
         del immediate

@@ -10,7 +10,20 @@ import pytest
 from capstan.scsi.virtual.image import BadRecord, TapeImage
 from capstan.scsi.virtual.storage import DiskStorage
 
-ITEMS: list[bytes | None] = [b"a" * 10, b"b" * 11, None, b"c" * 100, None, None, b"d"]
+
+class Private(bytes):
+    """A record that is its drive's own; another than one of the same bytes that is not."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Private) and bytes(self) == bytes(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = bytes.__hash__
+
+
+ITEMS: list[bytes | None] = [b"a" * 10, Private(b"b" * 11), None, b"c" * 100, None, None, Private(b"d")]
 
 
 def make(path: Path) -> TapeImage:
@@ -26,7 +39,7 @@ def append(image: TapeImage, item: bytes | None) -> None:
     if item is None:
         image.write_filemark(image.count)
     else:
-        image.write(image.count, memoryview(item))
+        image.write(image.count, memoryview(item), private=isinstance(item, Private))
 
 
 def content(path: Path) -> list[bytes | str | None]:
@@ -36,7 +49,11 @@ def content(path: Path) -> list[bytes | str | None]:
     for number in range(image.count):
         buffer = memoryview(bytearray(1000))
         try:
-            found.append(None if image.is_filemark(number) else bytes(buffer[: image.read(number, buffer)]))
+            if image.is_filemark(number):
+                found.append(None)
+                continue
+            data = bytes(buffer[: image.read(number, buffer)])
+            found.append(Private(data) if image.is_private(number) else data)
         except BadRecord:
             found.append("bad")
     image.close()
@@ -78,7 +95,7 @@ def test_a_flipped_bit_in_the_framing_costs_one_record(tmp_path: Path) -> None:
     path = tmp_path / "t.tap"
     make(path).close()
     data = bytearray(path.read_bytes())
-    for offset in (0, 1, 2, 14, 15, 17):
+    for offset in (0, 1, 2, 3, 14, 15, 17):
         broken = bytearray(data)
         broken[offset] ^= 0x10
         path.write_bytes(broken)

@@ -15,6 +15,7 @@ from capstan.scsi.cdb import Op, SpaceCode
 from capstan.scsi.sense import Key, Sense
 from capstan.scsi.virtual.cartridge import VirtualCartridge
 from capstan.scsi.virtual.drive_pages import log_page, mode_page
+from capstan.scsi.virtual.encryption import DriveCipher
 from capstan.scsi.virtual.generations import Generation, can_read, can_write
 from capstan.scsi.virtual.image import BadRecord, TapeImage
 from capstan.scsi.virtual.target import INVALID_FIELD, INVALID_OPCODE, CheckCondition, illegal, inquiry_answer, put
@@ -39,6 +40,7 @@ class VirtualDrive:
         self._block_length = 0
         self._attentions: list[Sense] = [Sense(Key.UNIT_ATTENTION, 0x29, 0x00)]
         self._prevented = False
+        self._cipher = DriveCipher()
 
     # ── what the robot does ───────────────────────────────────────────────────────────────────────────
 
@@ -66,6 +68,7 @@ class VirtualDrive:
         if self._cartridge is not None:
             self._cartridge.remove()
         self._tape = None
+        self._cipher.forget()
 
     # ── the device server ─────────────────────────────────────────────────────────────────────────────
 
@@ -144,6 +147,7 @@ class VirtualDrive:
             self._cartridge.save()
             self._cartridge.remove()
             self._tape = None
+            self._cipher.forget()
             self._timing.unload()
         return 0
 
@@ -252,9 +256,13 @@ class VirtualDrive:
             if tape.is_filemark(number):
                 tape.check_filemark(number)
                 raise CheckCondition(Sense(Key.NO_SENSE, 0x00, 0x01, filemark=True, information=wanted))
-            length = tape.read(number, buffer)
+            length = self._cipher.read(tape, number, buffer)
         except BadRecord:
             raise CheckCondition(Sense(Key.MEDIUM_ERROR, 0x11, 0x00, information=wanted)) from None
+        except CheckCondition as check:
+            if check.sense.key is Key.DATA_PROTECT:
+                self._position = number  # before the record that was not read (SSC-5, 4.2.27.6)
+            raise
         self._timing.transfer(length)
         moved = min(length, len(buffer))
         # SILI hides a short record, and a long one too while the block length is zero (SSC-5, 6.4).
@@ -271,7 +279,7 @@ class VirtualDrive:
             return 0
         self._check_writable(tape, length + 8)
         try:
-            tape.write(self._position, data)
+            self._cipher.write(tape, self._position, data)
         except OSError:
             raise CheckCondition(Sense(Key.MEDIUM_ERROR, 0x0C, 0x00)) from None
         self._position += 1
@@ -346,6 +354,15 @@ class VirtualDrive:
         page = log_page(cdb[2] & 0x3F, self._cartridge, self._tape)
         return put(data, page, int.from_bytes(cdb[7:9], "big"))
 
+    def _security_in(self, cdb: bytes, data: memoryview | None) -> int:
+        answer = self._cipher.answer(cdb, self._tape, self._position)
+        return put(data, answer, int.from_bytes(cdb[6:10], "big"))
+
+    def _security_out(self, cdb: bytes, data: memoryview | None) -> int:
+        self._ready()
+        self._cipher.apply(cdb, bytes(data or b""))
+        return len(data or b"")
+
     def _prevent_allow(self, cdb: bytes, data: memoryview | None) -> int:
         self._prevented = bool(cdb[4] & 1)
         return 0
@@ -368,6 +385,8 @@ class VirtualDrive:
         Op.LOCATE_10: _locate_10,
         Op.READ_POSITION: _read_position,
         Op.LOG_SENSE: _log_sense,
+        Op.SECURITY_PROTOCOL_IN: _security_in,
+        Op.SECURITY_PROTOCOL_OUT: _security_out,
         Op.SPACE_16: _space_16,
         Op.LOCATE_16: _locate_16,
     }

@@ -1,7 +1,8 @@
 """A virtual tape: a file in the SIMH tape image format, and a map of where its objects begin.
 
 SIMH (magtape image format, M. Burnett and R. Supnik): a record is its length in 4 bytes little-endian, the data padded
-to an even number, and the length again; a filemark is four zero bytes. Other programs read it.
+to an even number, and the length again; a filemark is four zero bytes. Other programs read it. The highest four bits
+of the length are the record's class: 0 is data, 1 what only the drive that wrote it understands (an encrypted record).
 
 The map has 8 bytes for each logical object (record or filemark): file offset times two, plus one for a filemark. It
 makes LOCATE a look-up, and keeps later records readable when the framing of one is damaged. It is an index: lost or
@@ -22,6 +23,8 @@ from capstan.scsi.virtual.storage import Storage
 _FRAME = 8  # bytes of framing around a record
 _MARK = bytes(4)
 _MAX_RECORD = (1 << 24) - 1
+_LENGTH = (1 << 28) - 1  # of a length word; the four bits above are the record's class
+PRIVATE = 1  # the class of records that are not plain data, but their drive's own
 _CHUNK = 1 << 16  # map entries read at once
 
 
@@ -83,14 +86,20 @@ class TapeImage:
 
     def record_length(self, number: int) -> int:
         """Length of a record, checked at both of its ends. BadRecord when they do not agree with the map."""
+        return self._checked_word(number) & _LENGTH
+
+    def is_private(self, number: int) -> bool:
+        """Whether an object is a record of the class PRIVATE. BadRecord as of `record_length`."""
+        return not self.is_filemark(number) and self._checked_word(number) > _LENGTH
+
+    def _checked_word(self, number: int) -> int:
         offset = self._map[number] >> 1
         stop = self._map[number + 1] >> 1 if number + 1 < len(self._map) else self._end
-        length = int.from_bytes(os.pread(self._file, 4, offset), "little")
-        padded = length + (length & 1)
+        word = int.from_bytes(os.pread(self._file, 4, offset), "little")
         trailer = int.from_bytes(os.pread(self._file, 4, stop - 4), "little")
-        if padded + _FRAME != stop - offset or trailer != length:
-            raise BadRecord(f"record {number} has lengths {length} and {trailer} in {stop - offset} bytes")
-        return length
+        if _size(word) != stop - offset or trailer != word or word >> 28 not in (0, PRIVATE):
+            raise BadRecord(f"record {number} has lengths {word} and {trailer} in {stop - offset} bytes")
+        return word
 
     def read(self, number: int, into: memoryview) -> int:
         """Fill `into` with the record's data from its beginning; return the record's whole length."""
@@ -104,10 +113,10 @@ class TapeImage:
             raise BadRecord(f"record {number} is cut off")
         return length
 
-    def write(self, number: int, data: memoryview) -> None:
+    def write(self, number: int, data: memoryview, *, private: bool = False) -> None:
         """Write a record as object `number`; everything from there on is gone. OSError leaves the end at `number`."""
         self._cut(number)
-        frame = len(data).to_bytes(4, "little")
+        frame = (len(data) | PRIVATE << 28 if private else len(data)).to_bytes(4, "little")
         parts: list[bytes | memoryview] = [frame, data, b"\0" + frame if len(data) & 1 else frame]
         size = len(data) + (len(data) & 1) + _FRAME
         self._put(parts, size)
@@ -204,8 +213,7 @@ class TapeImage:
         offset = self._map[-1] >> 1
         if self._map[-1] & 1:
             return offset + len(_MARK)
-        length = int.from_bytes(os.pread(self._file, 4, offset), "little")
-        return offset + length + (length & 1) + _FRAME
+        return offset + _size(int.from_bytes(os.pread(self._file, 4, offset), "little"))
 
     def _ends_within(self, number: int, size: int) -> bool:
         """Whether the last mapped object is whole within the image."""
@@ -214,23 +222,29 @@ class TapeImage:
             return False
         if mark:
             return offset + len(_MARK) <= size and os.pread(self._file, 4, offset) == _MARK
-        length = int.from_bytes(os.pread(self._file, 4, offset), "little")
-        stop = offset + length + (length & 1) + _FRAME
-        return stop <= size and int.from_bytes(os.pread(self._file, 4, stop - 4), "little") == length
+        word = int.from_bytes(os.pread(self._file, 4, offset), "little")
+        stop = offset + _size(word)
+        return stop <= size and int.from_bytes(os.pread(self._file, 4, stop - 4), "little") == word
 
     def _walk(self, size: int) -> None:
         """Add the objects behind the map that are whole; what is behind the last of them does not count."""
         while self._end + 4 <= size:
-            length = int.from_bytes(os.pread(self._file, 4, self._end), "little")
-            if length == 0:
+            word = int.from_bytes(os.pread(self._file, 4, self._end), "little")
+            if word == 0:
                 self._filemarks.append(len(self._map))
                 self._map.append(self._end << 1 | 1)
                 self._end += len(_MARK)
                 continue
-            stop = self._end + length + (length & 1) + _FRAME
-            if length > _MAX_RECORD or stop > size:
+            stop = self._end + _size(word)
+            if word & _LENGTH > _MAX_RECORD or word >> 28 not in (0, PRIVATE) or stop > size:
                 break
-            if int.from_bytes(os.pread(self._file, 4, stop - 4), "little") != length:
+            if int.from_bytes(os.pread(self._file, 4, stop - 4), "little") != word:
                 break
             self._map.append(self._end << 1)
             self._end = stop
+
+
+def _size(word: int) -> int:
+    """How many bytes of an image a record takes whose length word that is."""
+    length = word & _LENGTH
+    return length + (length & 1) + _FRAME
