@@ -1,14 +1,17 @@
 """Frames: a piece of the tar stream, compressed on its own (docs/design/tape-format.md, 3.3).
 
-Each codec's concatenated frames are one valid stream for the codec's stock program.
+Each codec's concatenated frames are one valid stream for the codec's stock program. Further codecs come from plugins:
+an entry point of the group `capstan.codecs` that loads a `Codec`.
 """
 
 from __future__ import annotations
 
+import gzip
 import re
 import zlib
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import IO, NamedTuple, Protocol, cast
 
 import lz4.frame
 import zstandard
@@ -16,10 +19,20 @@ from isal import isal_zlib
 
 from capstan.errors import InvalidValue
 from capstan.format.layout import CODECS
+from capstan.format.plugins import find_plugin, plugin_names
 
-_LEVELS = {"zstd": (-7, 19, 3), "lz4": (0, 12, 0), "gzip": (1, 9, 2), "none": (0, 0, 0)}
+PLUGIN_GROUP = "capstan.codecs"
+INDEX_CODEC = "zstd"  # of every INDEX whose set's codec is none of this format's own: it is read without a plugin
 _LEVEL = re.compile(r"-?[0-9]{1,3}")
 _GZIP_WINDOW = 31  # zlib's wbits: the largest window, with gzip's header and trailer
+
+
+class Levels(NamedTuple):
+    """What a codec's levels go from and to, and which one is taken where none is asked for."""
+
+    low: int
+    high: int
+    default: int
 
 
 class FrameCodec(Protocol):
@@ -34,23 +47,62 @@ class FrameCodec(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """`name` is what `--codec` and headers say, of at most 12 characters. `program` is the shell command that decodes
+    concatenated frames. `make` gives a new codec of a level for one thread; `decoded` a file of what the frames in
+    another one hold, one behind the other."""
+
+    name: str
+    levels: Levels
+    program: str
+    make: Callable[[int], FrameCodec]
+    decoded: Callable[[IO[bytes]], IO[bytes]]
+
+
+def find_codec(name: str) -> Codec:
+    """A codec of the format, or of a plugin. Raises InvalidValue when there is none."""
+    found = _CODECS.get(name) or find_plugin(PLUGIN_GROUP, name)
+    if found is None:
+        known = ", ".join((*CODECS, *plugin_names(PLUGIN_GROUP)))
+        raise InvalidValue(what="codec", value=name, reason=f"use one of {known}, like zstd:3")
+    return cast("Codec", found)
+
+
 def parse_codec(text: str) -> tuple[str, int]:
     """`zstd:3`, `lz4`, `gzip:6`, `none` as name and level. Raises InvalidValue."""
     name, colon, level = text.partition(":")
-    if name not in CODECS:
-        raise InvalidValue(what="codec", value=text, reason=f"use one of {', '.join(CODECS)}, like zstd:3")
-    low, high, default = _LEVELS[name]
-    if not colon:
-        return name, default
-    value = int(level) if _LEVEL.fullmatch(level) else high + 1
-    if not low <= value <= high:
-        raise InvalidValue(what="codec", value=text, reason=f"the level of {name} goes from {low} to {high}")
-    return name, value
+    try:
+        levels = find_codec(name).levels
+    except InvalidValue as error:
+        raise InvalidValue(**{**error.parameters, "value": text}) from None
+    return name, checked_level(name, level if colon else None, levels)
+
+
+def checked_level(name: str, level: str | None, levels: Levels) -> int:
+    """The level that is written so, or the default one for None. Raises InvalidValue."""
+    if level is None:
+        return levels.default
+    value = int(level) if _LEVEL.fullmatch(level) else levels.high + 1
+    if not levels.low <= value <= levels.high:
+        reason = f"the level of {name} goes from {levels.low} to {levels.high}"
+        raise InvalidValue(what="codec", value=f"{name}:{level}", reason=reason)
+    return value
 
 
 def frame_codec(name: str, level: int = 0) -> FrameCodec:
-    """A new codec for one thread. `level` matters to `compress` only."""
-    return _MAKERS[name](level)
+    """A new codec for one thread. `level` matters to `compress` only. Raises InvalidValue when there is none."""
+    return find_codec(name).make(level)
+
+
+def index_codec(name: str, level: int = 0) -> tuple[str, int]:
+    """Name and level of the codec that the INDEXes of a set have, whose own codec is given (4 there)."""
+    return (name, level) if name in CODECS else (INDEX_CODEC, _CODECS[INDEX_CODEC].levels.default)
+
+
+def decoded(file: IO[bytes], name: str) -> IO[bytes]:
+    """What the codec's stock program makes of `file`, however many frames it has."""
+    return find_codec(name).decoded(file)
 
 
 class _Zstd:
@@ -125,4 +177,16 @@ def _exactly(data: bytes, tar_bytes: int, *, ended: bool) -> bytes:
     return data
 
 
-_MAKERS: dict[str, Callable[[int], FrameCodec]] = {"zstd": _Zstd, "lz4": _Lz4, "gzip": _Gzip, "none": _None}
+def _unzstd(file: IO[bytes]) -> IO[bytes]:
+    return zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+
+
+_CODECS = {
+    codec.name: codec
+    for codec in (
+        Codec("zstd", Levels(-7, 19, 3), "zstd -dc", _Zstd, _unzstd),
+        Codec("lz4", Levels(0, 12, 0), "lz4 -dc", _Lz4, lambda file: cast("IO[bytes]", lz4.frame.LZ4FrameFile(file))),
+        Codec("gzip", Levels(1, 9, 2), "gzip -dc", _Gzip, lambda file: cast("IO[bytes]", gzip.GzipFile(fileobj=file))),
+        Codec("none", Levels(0, 0, 0), "cat", _None, lambda file: file),
+    )
+}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import shutil
@@ -14,7 +13,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
-import lz4.frame
 import zstandard
 
 from capstan.core.backup import BackupSet, Commit, Encryption, SetState, SetType
@@ -22,6 +20,7 @@ from capstan.crypto.age import NoIdentity
 from capstan.crypto.identities import Identity
 from capstan.errors import BlankMedium, Damaged, FormatError, IdentityNeeded
 from capstan.fileindex.store import IndexPart
+from capstan.format.codecs import decoded, index_codec
 from capstan.format.header import Header, Kind, decode_header
 from capstan.format.manifest import Manifest, decode_manifest
 from capstan.format.scan import read_record, record_buffer
@@ -205,19 +204,6 @@ def _read_payload(drive: TapeDrive, block: int, barcode: str, packed: Path) -> t
     return header, digest, at + 1
 
 
-def _decoded(file: IO[bytes], codec: str) -> IO[bytes]:
-    """What the codec's stock program makes of `file`, however many frames it has."""
-    if codec == "zstd":
-        return zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-    if codec == "lz4":
-        return cast("IO[bytes]", lz4.frame.LZ4FrameFile(file))
-    if codec == "gzip":
-        return cast("IO[bytes]", gzip.GzipFile(fileobj=file))
-    if codec == "none":
-        return file
-    raise ValueError(f"codec {codec!r} is not known")
-
-
 def _opened(file: BinaryIO, header: Header, size: int, identities: Sequence[Identity]) -> IO[bytes]:
     """The payload as it was before it was sealed. IdentityNeeded; AgeError."""
     if header.encryption in ("none", "drive", None):
@@ -236,8 +222,8 @@ def _unpack(packed: Path, header: Header, spool: Path, identities: Sequence[Iden
     with (
         packed.open("rb") as file,
         _opened(file, header, size, identities) as opened,
-        _decoded(opened, header.codec or "") as decoded,
-        tarfile.open(fileobj=decoded, mode="r|") as tar,
+        decoded(opened, index_codec(header.codec or "")[0]) as unpacked,
+        tarfile.open(fileobj=unpacked, mode="r|") as tar,
     ):
         for member in tar:
             content = tar.extractfile(member) if member.name in (MANIFEST, FILES, FRAMES, RECORDS, DELETED) else None

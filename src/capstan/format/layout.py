@@ -17,7 +17,7 @@ MAX_RECORD_BYTES = 1_048_576
 DEFAULT_RECORD_BYTES = 524_288
 MAX_FRAME_BYTES = 64 << 20
 
-CODECS = ("zstd", "lz4", "gzip", "none")
+CODECS = ("zstd", "lz4", "gzip", "none")  # of the format itself; plugins may add others
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,19 +25,21 @@ class ArchiveParameters:
     """A writer's choices; none of them must be known to read. Sizes in bytes.
 
     `frame_bytes` of tar; `segment_bytes` of payload after which a segment is closed; a commit point is written after
-    `commit_bytes` of payload or `commit_seconds`. `level` is the codec's own.
+    `commit_bytes` of payload or `commit_seconds`. `level` is the codec's own. `archive_bytes`: of tar in a segment of a
+    container that makes an archive of it; such a segment is closed no later than with `archive_entries` rows.
     """
 
     codec: str = "zstd"
     level: int = 3
+    container: str = "tar"
     frame_bytes: int = 4 << 20
     segment_bytes: int = 2 << 30
     commit_bytes: int = 32 << 30
     commit_seconds: float = 600.0
+    archive_bytes: int = 3 << 30
+    archive_entries: int = 50_000
 
     def __post_init__(self) -> None:
-        if self.codec not in CODECS:
-            raise InvalidValue(what="codec", value=self.codec, reason=f"use one of {', '.join(CODECS)}")
         if not 64 << 10 <= self.frame_bytes <= MAX_FRAME_BYTES:
             raise InvalidValue(what="frame size", value=self.frame_bytes, reason="use 64 KiB to 64 MiB")
 
