@@ -31,7 +31,7 @@ from capstan.crypto.recipients import MOST_RECIPIENTS, recipients_of
 from capstan.errors import AlreadyExists, InvalidValue, NotFound, StorageFailed, TargetError
 from capstan.fileindex.search import FileSearch
 from capstan.fileindex.store import FileIndexStore
-from capstan.format.codecs import parse_codec
+from capstan.format.containers import STREAM, parse_packing
 from capstan.format.layout import ArchiveParameters
 from capstan.jobs.runner import JobRunner
 from capstan.media.adoption import Adoption
@@ -74,13 +74,15 @@ class Capstan:
     verify: VerifyEngine
     rebuild: RebuildEngine
 
-    def parameters(self, codec: str | None = None) -> ArchiveParameters:
-        """The settings of `[archive]` with another codec, if one is given."""
+    def parameters(self, codec: str | None = None, container: str | None = None) -> ArchiveParameters:
+        """The settings of `[archive]` with another codec or container, if one is given. Raises InvalidValue."""
         archive = self.settings.archive
-        name, level = parse_codec(codec or archive.codec)
+        packing = parse_packing(container or STREAM, codec, stream_codec=archive.codec)
         return ArchiveParameters(
-            codec=name,
-            level=level,
+            codec=packing.codec,
+            level=packing.level,
+            container=packing.container,
+            archive_bytes=archive.spooled_segment_bytes,
             frame_bytes=archive.frame_bytes,
             segment_bytes=archive.segment_bytes,
             commit_bytes=archive.commit_bytes,
@@ -307,7 +309,9 @@ def _wire(
             open_source=open_source,
             proven_keys=lambda: {key.id for key in stored_keys(home) if key.proven_at},
         ),
-        restore=RestoreEngine(catalog=catalog, manager=manager, store=store, clock=clock, open_target=open_target),
+        restore=RestoreEngine(
+            catalog=catalog, manager=manager, store=store, clock=clock, spool=home.spool, open_target=open_target
+        ),
         verify=VerifyEngine(catalog=catalog, manager=manager, store=store, clock=clock, spool=home.spool),
         rebuild=RebuildEngine(
             catalog=catalog,

@@ -1,8 +1,8 @@
 """Runs one backup and dies by SIGKILL at a chosen moment.
 
-usage: killer.py HOME SOURCE NAME MOMENT N [JOB]
+usage: killer.py HOME SOURCE NAME MOMENT N [JOB [CONTAINER]]
 
-MOMENT: `written`, `entered`, `labelled`, `event`; N from 1; with JOB it resumes that one.
+MOMENT: `written`, `entered`, `labelled`, `event`; N from 1; with JOB it resumes that one, if that is not empty.
 
 written  the n-th commit point is on the medium, and the catalog was not told
 entered  the catalog knows the n-th commit point
@@ -29,7 +29,9 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-async def main(home: Path, source: Path, name: str, moment: str, number: int, job_id: str = "") -> None:
+async def main(
+    home: Path, source: Path, name: str, moment: str, number: int, job_id: str = "", container: str = "tar"
+) -> None:
     seen = 0
 
     def hear(event: Event) -> None:
@@ -41,8 +43,12 @@ async def main(home: Path, source: Path, name: str, moment: str, number: int, jo
     async with open_home(home, listener=hear) as capstan:
         watch_ledger(capstan, moment, number)
         watch_labels(moment, number)
+        codec = "none" if container == "tar" else "copy"
         request = BackupRequest(
-            sources=(os.fsencode(source),), name=name, library="lib", parameters=capstan.parameters("none")
+            sources=(os.fsencode(source),),
+            name=name,
+            library="lib",
+            parameters=capstan.parameters(codec, container),
         )
         await capstan.tidy()
         if job_id:

@@ -32,15 +32,17 @@ def way(encryption: str, folder: Path) -> Way:
 
 @pytest.mark.parametrize("capacity", ["64MiB", "8MiB"], ids=["one", "spanning"])
 @pytest.mark.parametrize("encryption", ["none", "age"])
-@pytest.mark.parametrize("codec", ["zstd", "lz4", "gzip", "none"])
+@pytest.mark.parametrize("codec", ["zstd", "lz4", "gzip", "none", "7z lzma2", "7z deflate", "7z copy"])
 def test_all_that_is_done_with_a_set(home: Home, tmp_path: Path, codec: str, encryption: str, capacity: str) -> None:
     """Whole restore, single file, verification, a rebuild of a lost catalog and an incremental set on top of it: all
     identical, on one cartridge and over several."""
-    home.configure(**SMALL)
+    home.configure(**SMALL, spooled_segment_bytes=1 << 20)
     home.library(capacity)
     tree = make_tree(tmp_path / "source", files=20, large=(10 << 20) if capacity == "8MiB" else (1 << 20))
     chosen = way(encryption, tmp_path)
-    options = ("--name", "t", "--codec", codec, *chosen.writing)
+    *container, codec = codec.split()
+    packing = ("--codec", codec, *(("--container", *container) if container else ()))
+    options = ("--name", "t", *packing, *chosen.writing)
     made = home.run("backup", tree, *options).json
     assert (len(made["cartridges"]) > 1) == (capacity == "8MiB")
     home.run("restore", "latest:t", "--to", tmp_path / "whole", *chosen.reading)

@@ -107,6 +107,11 @@ def raw_of(segment: list[Frame], parts: int) -> tuple[RawSegment, bytes, int]:
     return RawSegment(io.BytesIO(tar), begin, end - begin, gathered.found), tar, parts
 
 
+def packed(segment: RawSegment, path: Path, method: tuple[str, int]) -> None:
+    with path.open("w+b") as file:
+        CONTAINER.pack(segment, file, method=method[0], level=method[1], workers=2)
+
+
 def unpacked(path: Path, tar_offset: int, tar_bytes: int) -> bytes:
     """The tar bytes in an archive; AssertionError if a byte comes twice or not at all."""
     out, seen = bytearray(tar_bytes), bytearray(tar_bytes)
@@ -116,7 +121,8 @@ def unpacked(path: Path, tar_offset: int, tar_bytes: int) -> bytes:
         seen[offset : offset + len(data)] = b"\1" * len(data)
         out[offset : offset + len(data)] = data
 
-    CONTAINER.unpack(path, SegmentAssembler(tar_offset, tar_bytes, put))
+    with path.open("rb") as file:
+        CONTAINER.unpack(file, SegmentAssembler(tar_offset, tar_bytes, put))
     assert all(seen)
     return bytes(out)
 
@@ -135,7 +141,7 @@ def test_every_segment_comes_back(base, tree, frame_bytes, cuts, method) -> None
     for number, frames in enumerate(cut(run.frames, cuts)):
         segment, raw, parts = raw_of(frames, parts)
         path = Path(os.fsdecode(root + b".%d.7z" % number))
-        CONTAINER.pack(segment, path, method=method[0], level=method[1], workers=2)
+        packed(segment, path, method)
         assert unpacked(path, segment.tar_offset, segment.tar_bytes) == raw
         with SevenZipFile(path) as archive:
             assert archive.testzip() is None
@@ -162,7 +168,7 @@ def test_stock_7z_unpacks_the_files(base, tree, method) -> None:
     run = run_pipeline(FilesystemSource([root]), ArchiveParameters(codec="none", frame_bytes=FRAME))
     segment, raw, _ = raw_of(run.frames, 0)
     path, out = Path(os.fsdecode(root + b".7z")), Path(os.fsdecode(root + b".out"))
-    CONTAINER.pack(segment, path, method=method[0], level=method[1], workers=2)
+    packed(segment, path, method)
     done = subprocess.run(["7zz", "x", f"-o{out}", str(path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     for member, content in zip(list(segment.members())[2:], segment.contents, strict=True):

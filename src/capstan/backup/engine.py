@@ -13,10 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from capstan.backup.archive_pipeline import ArchivePipeline
 from capstan.backup.changes import ChangedSource
 from capstan.backup.continuity import check_same_source
 from capstan.backup.estimate import SizeEstimate
-from capstan.backup.pipeline import FramePipeline
+from capstan.backup.pipeline import FramePipeline, Pipeline
 from capstan.backup.progress import BackupProgress
 from capstan.backup.register import SetRegister
 from capstan.backup.request import BackupRequest
@@ -32,6 +33,7 @@ from capstan.core.mounts import Mounted, MountTable
 from capstan.errors import CapstanError, CartridgeTooSmall, DeviceError, JobCancelled, Remedy, TransportError
 from capstan.fileindex.chain import ChainSet
 from capstan.fileindex.store import FileIndexStore
+from capstan.format.containers import STREAM
 from capstan.format.writer import CommitWritten, SetChain, SetWriter, TapeEnd
 from capstan.jobs.runner import JobContext
 from capstan.media.ledger import Ledger
@@ -238,10 +240,13 @@ class _Work:
                     await context.phase(BackupPhase.RECORD_SET)
                 if written is not None:
                     await self._enter(written, writing=boundary is not Boundary.CANCELLED)
-                if written is not None and written.early_warning:
+                full = boundary is Boundary.CARTRIDGE_FULL
+                if full or (written is not None and written.early_warning):
                     await engine._manager.mark(
                         cartridge.barcode, CartridgeState.FULL, "the end of the tape was reached"
                     )
+                if full and cartridge.index_block < 0 and not self._commits_on(cartridge.barcode):
+                    raise CartridgeTooSmall(barcode=cartridge.barcode)
                 if boundary is not Boundary.COMMITTED:
                     return boundary
         finally:
@@ -313,7 +318,7 @@ class _Work:
         source = self._engine._open_source(self._request)
         return check_same_source(source, MountTable.from_plain(self._set.mounts), committed.resume.after)
 
-    def _new_pipeline(self, committed: Committed, parent: Sequence[ChainSet]) -> FramePipeline:
+    def _new_pipeline(self, committed: Committed, parent: Sequence[ChainSet]) -> Pipeline:
         source = self._engine._open_source(self._request)
         if parent:
             source = ChangedSource(
@@ -324,10 +329,15 @@ class _Work:
                 kept=committed.unlisted,
                 stored_firsts=committed.stored_firsts,
             )
-        return FramePipeline(
+        parameters, engine = self._request.parameters, self._engine
+        make: Callable[..., Pipeline] = FramePipeline
+        if parameters.container != STREAM:
+            cancelled = self._context.cancelled
+            make = partial(ArchivePipeline, spool=engine._spool, parts=committed.open_parts, cancelled=cancelled)
+        return make(
             source,
-            self._request.parameters,
-            workers=self._engine._workers,
+            parameters,
+            workers=engine._workers,
             resume=committed.resume,
             links=committed.links,
             on_warning=self._warn,

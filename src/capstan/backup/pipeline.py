@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from threading import Thread
+from typing import Protocol
 
 from capstan.backup.conveyor import Conveyor, ConveyorStopped
 from capstan.backup.packer import PackCounters, Packer
@@ -17,6 +18,34 @@ from capstan.format.frames import Frame, ResumePoint
 from capstan.format.layout import ArchiveParameters
 
 __all__ = ["FramePipeline", "PackCounters"]
+
+
+class Pipeline(Protocol):
+    """One run over a source, as the engine and the drive's thread use it: `start` once, then `next_frame` from one
+    thread, then `stop`, always."""
+
+    def start(self) -> None:
+        """Begin to read the source."""
+        ...
+
+    def wait_first(self) -> None:
+        """Wait until the source gives something. Raises what went wrong before; returns at once when stopped."""
+        ...
+
+    def next_frame(self) -> Frame | None:
+        """The next frame, valid until the next call. None behind the last one, and when stopped or cancelled.
+
+        Raises what went wrong in a stage (SourceError, StorageFailed).
+        """
+        ...
+
+    def put_back(self) -> None:
+        """The frame that was given last was not used: `next_frame` gives it again."""
+        ...
+
+    def stop(self) -> None:
+        """End all threads and wait for them. From any thread, at any time, as often as you like."""
+        ...
 
 
 class FramePipeline:
@@ -58,6 +87,8 @@ class FramePipeline:
         ]
         self._started = False
         self._ended = False
+        self._held: Frame | None = None
+        self._again = False
 
     def start(self) -> None:
         """Begin to read the source."""
@@ -77,11 +108,18 @@ class FramePipeline:
 
         None behind the last frame, and when `stop` was called. Raises what went wrong in a stage (SourceError).
         """
+        if self._again:
+            self._again = False
+            return self._held
         if self._ended:
             return None
-        frame = self._conveyor.next_frame()
+        self._held = frame = self._conveyor.next_frame()
         self._ended = frame is None or frame.last
         return frame
+
+    def put_back(self) -> None:
+        """The frame that was given last was not used: `next_frame` gives it again."""
+        self._again = True
 
     def stop(self) -> None:
         """End all threads and wait for them. From any thread, at any time, as often as you like."""

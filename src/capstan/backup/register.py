@@ -87,6 +87,7 @@ class SetRegister:
                 encryption=Encryption.AGE if recipients else Encryption.NONE,
                 recipients=recipients,
                 keys=keys,
+                container=request.parameters.container,
             )
             await catalog.backups.add(backup_set)
         await context.set_created(backup_set.id)

@@ -39,6 +39,7 @@ class Committed:
     """How far a set is committed, and all that going on there takes. `final`: it is whole.
 
     `links`: stored files with names still to come, `stored_firsts` those of them that this set holds, not its parents.
+    `open_parts`: how many segments hold content of the member that is open at the resume point.
     `unlisted`: directories that could not be looked into so far: what was in them before must not be taken for deleted.
     """
 
@@ -47,6 +48,7 @@ class Committed:
     links: tuple[FirstName, ...] = ()
     stored_firsts: frozenset[bytes] = frozenset()
     unlisted: tuple[bytes, ...] = ()
+    open_parts: int = 0
     final: bool = False
 
 
@@ -69,18 +71,20 @@ def read_committed(
     own = ChainSet(backup_set.id, backup_set.started_ns, tuple(parts))
     after = last_path(own, unfinished=True)
     state = (*parent, own)
+    open_member = _open_member(parts[-1])
     first_names = {} if after is None else _first_names(state, after)
     return Committed(
         chain=_chain(commits),
         resume=ResumePoint(
             tar_offset=last.tar_end,
             after=after,
-            open_member=_open_member(parts[-1]),
+            open_member=open_member,
             totals=Totals(last.files, last.bytes, backup_set.warning_count),
         ),
         links=tuple(first for first, _ in first_names.values()),
         stored_firsts=frozenset(first.path for first, place in first_names.values() if place == len(parent)),
         unlisted=tuple(row.entry.path for part in parts for row in read_rows(part.files, _UNLISTED)),
+        open_parts=_parts(open_member, commits),
         final=last.final,
     )
 
@@ -120,6 +124,15 @@ def _chain(commits: Sequence[Commit]) -> SetChain:
             for item in commits
         ),
     )
+
+
+def _parts(member: OpenMember | None, commits: Sequence[Commit]) -> int:
+    if member is None:
+        return 0
+    # Of a sparse one the headers' size is not known, and is not needed: its map stands in one segment with them.
+    begin = member.row.tar_offset + max(member.header_bytes, 0)
+    ends = [segment.tar_offset + segment.tar_bytes for commit in commits for segment in commit.segments]
+    return sum(end > begin for end in ends)
 
 
 def _open_member(part: IndexPart) -> OpenMember | None:

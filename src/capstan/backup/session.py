@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from threading import Event
 
-from capstan.backup.pipeline import FramePipeline
+from capstan.backup.pipeline import Pipeline
 from capstan.format.writer import CommitWritten, SetWriter
 from capstan.tape.drive import TapeDrive
 
@@ -32,11 +32,11 @@ class StoredBytes:
 
 
 def write_until_boundary(
-    drive: TapeDrive, writer: SetWriter, pipeline: FramePipeline, cancelled: Event, stored: StoredBytes
+    drive: TapeDrive, writer: SetWriter, pipeline: Pipeline, cancelled: Event, stored: StoredBytes
 ) -> tuple[Boundary, CommitWritten | None]:
     """Write frames until a commit point is due, then write it.
 
-    None instead of a commit point: cancelled, and nothing was written since the last one.
+    None instead of a commit point: cancelled or full, and nothing was written since the last one.
     Raises what the drive or the pipeline raises: then nothing since the last commit point counts.
     """
     del drive  # the writer holds it; the lane passes it to everything it runs
@@ -45,8 +45,12 @@ def write_until_boundary(
             return Boundary.CANCELLED, writer.commit(final=False) if writer.uncommitted else None
         frame = pipeline.next_frame()
         if frame is None:
+            if cancelled.is_set():
+                continue
             raise RuntimeError("the pipeline ended without a last frame")
-        writer.write(frame)
+        if not writer.write(frame):
+            pipeline.put_back()
+            return Boundary.CARTRIDGE_FULL, writer.commit(final=False) if writer.uncommitted else None
         stored.value = writer.stored_bytes
         if frame.last:
             return Boundary.FINISHED, writer.commit(final=True)

@@ -30,7 +30,8 @@ def backup(
         help="full; incremental: what changed since the newest set; differential: since the newest full one.",
     ),
     exclude: list[str] = typer.Option([], help="What to leave out: a pattern in gitignore syntax; may be repeated."),
-    codec: str = typer.Option(None, help="zstd:3, lz4, gzip:6, none."),
+    codec: str = typer.Option(None, help="zstd:3, lz4, gzip:6, none; in 7z: lzma2:0, deflate:2, copy."),
+    container: str = typer.Option(None, help="tar, or 7z: each segment on tape is an archive that 7-Zip opens."),
     recipient: list[str] = typer.Option(
         [], help="Whom the set is sealed for, instead of its pool's: age1…, an SSH public key, @FILE, or a key's name."
     ),
@@ -53,6 +54,7 @@ def backup(
     series = check_name("name", _default_name(paths[0]) if name is None else name)
     given_text("pool", pool, "")
     chosen_codec = given_text("codec", codec, "")
+    chosen_container = given_text("container", container, "")
 
     async def body(capstan: Capstan) -> dict[str, Any]:
         request = BackupRequest(
@@ -64,7 +66,7 @@ def backup(
             excludes=tuple(exclude),
             one_file_system=one_file_system,
             recipients=tuple(capstan.recipients(recipient)),
-            parameters=capstan.parameters(chosen_codec or None),
+            parameters=capstan.parameters(chosen_codec or None, chosen_container or None),
         )
         _, result = await capstan.jobs.run(
             JobKind.BACKUP,

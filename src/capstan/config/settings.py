@@ -69,6 +69,12 @@ class ArchiveSettings(BaseModel):
         4 << 20, ge=64 << 10, le=MAX_FRAME_BYTES, description="how much of the tar stream is compressed at once"
     )
     segment_bytes: Size = Field(2 << 30, ge=64 << 10, le=_MOST, description="payload after which a tape file is closed")
+    spooled_segment_bytes: Size = Field(
+        3 << 30,
+        ge=64 << 10,
+        le=_MOST,
+        description="tar in a segment of the container 7z; twice as much is made in the spool",
+    )
     commit_bytes: Size = Field(
         32 << 30, ge=64 << 10, le=_MOST, description="payload after which a commit point is written within a set"
     )

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from capstan.errors import InvalidValue
 from capstan.format.codecs import Levels, checked_level, parse_codec
@@ -43,15 +42,15 @@ class SegmentContainer(Protocol):
     @property
     def extract(self) -> str: ...
 
-    def pack(self, segment: RawSegment, packed: Path, *, method: str, level: int, workers: int) -> None:
-        """Write `segment.members()`, all and in their order, to the new file `packed`, with up to `workers` threads.
+    def pack(self, segment: RawSegment, packed: IO[bytes], *, method: str, level: int, workers: int) -> None:
+        """Write `segment.members()`, all and in their order, to the empty file `packed`, with up to `workers` threads.
 
         Raises OSError of the file system, and what the segment raises; then what there is of the file is of no use.
         """
         ...
 
-    def unpack(self, packed: Path, assembler: SegmentAssembler) -> None:
-        """Give the assembler every member of the file, in order. Memory does not grow with them.
+    def unpack(self, packed: IO[bytes], assembler: SegmentAssembler) -> None:
+        """Give the assembler every member of the file, in order, from its beginning. Memory does not grow with them.
 
         Raises ValueError for whatever is wrong with the archive, OSError of the file system.
         """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any
 
 from capstan.core.files import Row
 from capstan.format.sparse import SparseMap
@@ -43,9 +43,21 @@ class ResumePoint:
     lost_links: dict[bytes, bytes | None] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class SegmentArchive:
+    """A whole segment, as the archive that is its payload. `file`, from its beginning, has `payload_bytes`; `frames`
+    are those in it, each by `tar_offset` and `tar_bytes`."""
+
+    file: IO[bytes]
+    payload_bytes: int
+    frames: tuple[tuple[int, int], ...]
+
+
 @dataclass(slots=True)
 class Frame:
     """One frame of the stream, compressed. `payload` is valid until the next frame is asked for.
+
+    One with an `archive` (valid as long) is all frames of a segment at once, and has no `payload` of its own.
 
     `rows` are those of the members that end in it, in order; `deleted` the stored paths that are in the parent set
     and were found to be gone up to its end; `resume` describes its end. `last`: the stream ends with it.
@@ -58,3 +70,4 @@ class Frame:
     resume: ResumePoint
     last: bool = False
     deleted: list[bytes] = field(default_factory=list)
+    archive: SegmentArchive | None = None

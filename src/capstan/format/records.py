@@ -22,6 +22,7 @@ class TapeFileWriter:
         self._record_bytes = record_bytes
         self._filled = 0
         self._payload = hashlib.sha256()
+        self._began = block
         self.block = block
         self.tape_file = tape_file
         self.records = 0
@@ -34,6 +35,7 @@ class TapeFileWriter:
         self._payload = hashlib.sha256()
         self.records = self.payload_bytes = self._filled = 0
         self.checksums = bytearray()
+        self._began = self.block
         self._note(self._drive.write_block(memoryview(header)))
         self.block += 1
 
@@ -54,6 +56,12 @@ class TapeFileWriter:
             at += self._record_bytes
         self._filled = len(view) - at
         self._buffer[: self._filled] = view[at:]
+
+    def abandon(self) -> None:
+        """Go back to where the tape file in hand began: the next one is written over it, and has its number."""
+        self._drive.locate(self._began)
+        self.block = self._began
+        self.records = self.payload_bytes = self._filled = 0
 
     def end(self, *, synchronous: bool) -> str:
         """Write the rest and the filemark; return the payload's SHA-256. Synchronous: all is on the medium then."""

@@ -5,17 +5,25 @@ The shell lines below are run by a test against what `capstan tape extract` writ
 
 from __future__ import annotations
 
-DECODERS = {"zstd": "zstd -dc", "lz4": "lz4 -dc", "gzip": "gzip -dc", "none": "cat"}
+from capstan.format.codecs import find_codec, index_codec
+from capstan.format.containers import STREAM, find_container
 
 
-def restore_line(kind: str, codec: str | None = None, encryption: str = "none") -> str:
+def restore_line(
+    kind: str, codec: str = "none", encryption: str = "none", *, container: str = STREAM, segment: int = 0
+) -> str:
     """The shell line for one tape file, with the drive in `$TAPE`, the tape standing before it, and the file of an
-    identity in `$KEY` where it is sealed."""
+    identity in `$KEY` where it is sealed. `segment`: the number of the one that is written next."""
     read = "dd if=$TAPE bs=1M status=none | tail -c +4097"
     if kind == "label":
         return f"{read} | tar -xf -"
-    decode = " | age -d -i $KEY" if encryption == "age" else ""
-    decode += "" if codec == "none" else f" | {DECODERS[codec or 'zstd']}"
+    read += " | age -d -i $KEY" if encryption == "age" else ""
+    if kind == "segment" and container != STREAM:
+        archive = find_container(container)
+        file = f"{segment:04}.{archive.suffix}"
+        return f"{read} > {file} && {archive.extract.replace('FILE', file)}"
+    program = find_codec(index_codec(codec)[0] if kind == "index" else codec).program
+    decode = "" if program == "cat" else f" | {program}"
     if kind == "index":
         return f"{read}{decode} | tar -xf -"
     return f"{read}{decode} | tar -xpf - --delay-directory-restore --xattrs --xattrs-include='*' --acls --numeric-owner"
@@ -29,7 +37,7 @@ def restore_text(*, barcode: str, uuid: str, record_bytes: int) -> str:
 _TEXT = """\
 THIS TAPE CAN BE RESTORED WITHOUT CAPSTAN                            (中文说明在下面)
 
-Cartridge {barcode}, {uuid}. Records of {record_bytes} bytes. You need: mt, dd, tail, tar, and zstd (or lz4, gzip);
+Cartridge {barcode}, {uuid}. Records of {record_bytes} bytes. You need: mt, dd, tail, tar, and zstd (or lz4, gzip, 7z);
 for sets with `encryption: age` also age (https://age-encryption.org), and a file with an identity that may open them.
 
 Every tape file begins with one record of 4096 bytes of plain text that says what it is.
@@ -43,7 +51,7 @@ Tape file 0 is this label. Then come SEGMENTs (your files) and INDEXes (lists of
 
     n=0
     while dd if=$TAPE bs=1M count=1 status=none > header && [ -s header ]; do
-        echo "== tape file $n"; grep -aE '^(kind|set|parent|segment|codec|encryption|keys|final|restore):' header
+        echo "== file $n"; grep -aE '^(kind|set|parent|segment|container|codec|encryption|keys|final|restore):' header
         mt -f $TAPE fsf 1; n=$((n+1))
     done
 
@@ -57,6 +65,23 @@ Tape file 0 is this label. Then come SEGMENTs (your files) and INDEXes (lists of
    For `encryption: age`, open each tape file by itself, inside the loop: `… | tail -c +4097 | age -d -i KEYFILE; done`.
    lz4: `lz4 -dc`; gzip: `gzip -dc`; none: `cat`, instead of `zstd -dc`. If the set goes on on another cartridge, keep
    the decoded parts in files and put them together with `cat`, in order of the segments, before tar.
+
+   `container: 7z`: each segment is one archive. `7z x` gives the contents of the files, under names that every system
+   can hold (7zz on some systems); of what began in one segment and goes on in others, in order of their numbers:
+
+    for N in 1 2 4; do mt -f $TAPE asf $N; dd if=$TAPE bs=1M status=none | tail -c +4097 > $N.7z; 7z x -y $N.7z; done
+    cat DIRECTORY/NAME.part* > NAME
+
+   Owners, links, attributes and holes are in the tar headers beside them, in .capstan. This puts the tar stream
+   together for tar, as above, where each segment was unpacked in a directory of its own (`7z x -oN N.7z`):
+
+    python3 -c 'if 1:
+     import glob,sys
+     for d in sys.argv[1:]:
+      t=glob.glob(d+"/.capstan/*.table")[0];h=open(t[:-5]+"headers","rb");a=0;w=sys.stdout.buffer.write
+      for o,n,f in [l.split(" ",2) for l in open(t,encoding="utf-8",newline="\\n").read().split("\\n")[1:-1]]:
+       w(h.read(int(o)-a));w(open(d+"/"+f,"rb").read());a=int(o)+int(n)
+      w(h.read())' 1 2 4
 
 3. One file: the same with `tar -xpf - path/of/the/file` (no leading slash), from the segments that hold it: the INDEX
    has files.parquet (tar_offset of each file) and manifest.json (tar_offset of each segment). A piece that begins
@@ -77,7 +102,7 @@ Paths of more than 4096 bytes are restored by Capstan only: GNU tar cannot make 
 
 本磁带无需 CAPSTAN 即可恢复
 
-磁带 {barcode}，{uuid}。记录大小 {record_bytes} 字节。需要：mt、dd、tail、tar，以及 zstd（或 lz4、gzip）；
+磁带 {barcode}，{uuid}。记录大小 {record_bytes} 字节。需要：mt、dd、tail、tar，以及 zstd（或 lz4、gzip、7z）；
 `encryption: age` 的备份集还需要 age（https://age-encryption.org）和一个可解密的身份（identity）密钥文件。
 
 每个磁带文件都以一条 4096 字节的纯文本记录开头，说明其内容。第 0 个磁带文件是本标签，其后是 SEGMENT（您的文件）和
@@ -93,6 +118,8 @@ INDEX（文件清单）。
    `kind: index` 之后的内容没有写完，不要使用（下一盘磁带上会重新写入）。然后执行上面第 2 步的命令。
    `encryption: age` 时，在循环内对每个磁带文件单独解密：`… | tail -c +4097 | age -d -i 密钥文件; done`。
    lz4 用 `lz4 -dc`，gzip 用 `gzip -dc`，none 用 `cat` 代替 `zstd -dc`。
+   `container: 7z`：每个 SEGMENT 是一个完整的 7z 文件，用 `7z x` 解开；跨段的大文件是 NAME.part001、NAME.part002……，
+   用 `cat` 按编号拼接；权限、链接、扩展属性等在 .capstan 目录里，上面英文部分的 python3 命令可还原成 tar 流。
 
 3. 恢复单个文件：在同一命令末尾加上文件路径（不带开头的斜杠）。
 

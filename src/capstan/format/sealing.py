@@ -125,6 +125,38 @@ class SegmentOpener:
         return plain[begin : begin + plain_bytes]
 
 
+class PayloadOpener:
+    """Opens the whole payload of a sealed segment as it comes, and hands the plain text on to `write` in pieces."""
+
+    def __init__(self, segment: Segment, identities: Sequence[Identity], write: Callable[[memoryview], object]) -> None:
+        """AgeError when none of the identities opens it."""
+        self._opener = SegmentOpener(segment, identities)
+        self._skip = len(b64decode(segment.age_beginning))
+        self._write = write
+        self._sealed = bytearray()
+        self._plain_bytes = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        """The next bytes of the payload, from its very beginning. AgeError when they are not what was written."""
+        skipped = min(self._skip, len(data))
+        self._skip -= skipped
+        self._sealed += memoryview(data)[skipped:]
+        while len(self._sealed) >= _BATCH * _SEALED:
+            self._open(_BATCH * _SEALED)
+
+    def finish(self) -> None:
+        """There is no more. AgeError when there should be."""
+        self._open(len(self._sealed))
+
+    def _open(self, count: int) -> None:
+        plain_bytes = count - -(-count // _SEALED) * TAG
+        sealed = bytes(self._sealed[:count])
+        del self._sealed[:count]
+        if count:
+            self._write(self._opener.open(memoryview(sealed), self._plain_bytes, plain_bytes))
+        self._plain_bytes += plain_bytes
+
+
 class SealedFile(io.RawIOBase):
     """The plain text of an age file, as a file that is read from its beginning to its end."""
 

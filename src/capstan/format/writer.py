@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from capstan import __version__
 from capstan.clock import Clock
-from capstan.core.backup import BackupSet, Commit, Segment, SetType
+from capstan.core.backup import BackupSet, Segment, SetType
 from capstan.core.files import FileFlag
 from capstan.fileindex.builder import FileIndexBuilder, FrameTableBuilder
 from capstan.fileindex.store import IndexPart
-from capstan.format.codecs import frame_codec
-from capstan.format.frames import Frame, ResumePoint
+from capstan.format.codecs import frame_codec, index_codec
+from capstan.format.frames import Frame, ResumePoint, SegmentArchive
 from capstan.format.header import Header, Kind
 from capstan.format.index_payload import IndexPayload, build_index_payload
 from capstan.format.layout import ArchiveParameters, index_end
@@ -28,47 +28,14 @@ from capstan.format.records import TapeFileWriter
 from capstan.format.restore_text import restore_line
 from capstan.format.sealing import PayloadSealer, encode_beginning
 from capstan.format.spooling import spooling
+from capstan.format.written import CommitWritten as CommitWritten
+from capstan.format.written import SetChain as SetChain
+from capstan.format.written import TapeEnd as TapeEnd
 from capstan.tape.drive import TapeDrive
 
 # An INDEX must fit behind the early warning, so a commit is due after this many rows too (about 60 bytes each).
 COMMIT_ROWS = 2_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class TapeEnd:
-    """Where the committed part of a cartridge ends, and its last INDEX (`index_block` -1: none yet)."""
-
-    cartridge: str
-    barcode: str
-    record_bytes: int
-    end_block: int
-    tape_files: int
-    index_block: int = -1
-    index_sha256: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class SetChain:
-    """How far a set is committed: its INDEXes so far, and the number of its next segment."""
-
-    sequence: int = 0
-    next_segment: int = 0
-    tar_end: int = 0
-    stored_bytes: int = 0
-    previous_sha256: str = ""
-    commits: tuple[CommitLink, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class CommitWritten:
-    """A commit point that is on the medium. `part` has files in the spool that belong to the receiver."""
-
-    commit: Commit
-    manifest: Manifest
-    chain: SetChain
-    tape: TapeEnd
-    part: IndexPart
-    early_warning: bool
+_PIECE = 4 << 20
 
 
 class SetWriter:
@@ -131,12 +98,17 @@ class SetWriter:
             or self._clock.monotonic() - self._began >= self._parameters.commit_seconds
         )
 
-    def write(self, frame: Frame) -> None:
+    def write(self, frame: Frame) -> bool:
         """Write one frame, in a new segment if none is open; close the segment when it is large enough.
 
-        A frame without tar bytes brings only rows or deletions, and leaves nothing in the stream.
+        A frame without tar bytes brings only rows or deletions, and leaves nothing in the stream. One with an archive
+        becomes a whole segment. False: the archive would not fit any more, and nothing of the frame is written; commit
+        if there is something to, and write it again on the next cartridge.
         """
-        if frame.tar_bytes:
+        if frame.archive is not None:
+            if not self._write_archive(frame, frame.archive):
+                return False
+        elif frame.tar_bytes:
             self._write_payload(frame)
         for row in frame.rows:
             self._files.add(*row)
@@ -146,8 +118,9 @@ class SetWriter:
                 self._deleted.write(b"\0".join(frame.deleted) + b"\0")
             self._rows += len(frame.deleted)
         self._resume = frame.resume
-        if self._segment is not None and self._plain_bytes >= self._parameters.segment_bytes:
+        if self._segment is not None and (frame.archive or self._plain_bytes >= self._parameters.segment_bytes):
             self._close_segment()
+        return True
 
     def _write_payload(self, frame: Frame) -> None:
         if self._segment is None:
@@ -164,6 +137,33 @@ class SetWriter:
         (self._sealer or self._file).write(frame.payload)
         self._plain_bytes += len(frame.payload)
         self._interval_bytes += len(frame.payload)
+
+    def _write_archive(self, frame: Frame, archive: SegmentArchive) -> bool:
+        """As a segment of its own. At the early warning, if more is left than a frame: go back to where it began."""
+        self._open_segment(frame.tar_offset)
+        number = self._next_segment
+        left = archive.payload_bytes
+        with spooling(self._spool):
+            archive.file.seek(0)
+        while left:
+            if self._file.early_warning and left > self._parameters.frame_bytes:
+                self._file.abandon()
+                self._segment = self._sealer = None
+                return False
+            with spooling(self._spool):
+                piece = archive.file.read(min(left, _PIECE))
+            (self._sealer or self._file).write(piece)
+            left -= len(piece)
+        for tar_offset, tar_bytes in archive.frames:
+            self._frames.add(
+                segment=number,
+                tar_offset=tar_offset,
+                tar_bytes=tar_bytes,
+                payload_offset=0,
+                payload_bytes=archive.payload_bytes,
+            )
+        self._interval_bytes += archive.payload_bytes
+        return True
 
     def commit(self, *, final: bool) -> CommitWritten:
         """Close the segment, write an INDEX and its synchronous filemark. The writer can go on behind it.
@@ -301,7 +301,7 @@ class SetWriter:
         return build_index_payload(
             self._spool / f"{self._set.id}-{manifest.sequence}.index",
             members,
-            frame_codec(self._parameters.codec, self._parameters.level),
+            frame_codec(*index_codec(self._parameters.codec, self._parameters.level)),
             mtime=int(manifest.committed_at.timestamp()),
             recipients=self._set.recipients,
         )
@@ -356,7 +356,7 @@ class SetWriter:
     def _write_index(self, header: bytes, payload: IndexPayload) -> None:
         self._file.begin(header)
         with payload.path.open("rb") as source:
-            while piece := source.read(4 << 20):
+            while piece := source.read(_PIECE):
                 self._file.write(piece)
         self._file.end(synchronous=True)
 
@@ -370,7 +370,13 @@ class SetWriter:
             record_bytes=self._tape.record_bytes,
             written_at=self._clock.now().isoformat(),
             written_by=f"capstan {__version__}",
-            restore=restore_line(kind.value, self._parameters.codec, self._set.encryption.value),
+            restore=restore_line(
+                kind.value,
+                self._parameters.codec,
+                self._set.encryption.value,
+                container=self._set.container,
+                segment=self._next_segment,
+            ),
             previous_index_block=self._tape.index_block,
             previous_index_sha256=self._tape.index_sha256,
             set=self._set.id,

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from capstan.catalog.catalog import Catalog
@@ -77,12 +78,14 @@ class RestoreEngine:
         manager: TapeManager,
         store: FileIndexStore,
         clock: Clock,
+        spool: Path,
         open_target: TargetFactory,
     ) -> None:
         self._catalog = catalog
         self._manager = manager
         self._store = store
         self._clock = clock
+        self._spool = spool
         self._open_target = open_target
 
     async def plan(self, request: RestoreRequest) -> dict[str, Any]:
@@ -154,6 +157,7 @@ class RestoreEngine:
                 context,
                 manager=self._manager,
                 elapsed=elapsed,
+                spool=self._spool,
                 identities=identities,
             )
             for path in sorted(prepared.selector.unmatched):

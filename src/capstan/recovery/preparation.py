@@ -76,6 +76,7 @@ class Prepared:
                 piece.selection,
                 piece.plan,
                 codec=piece.backup_set.codec.partition(":")[0],
+                container=piece.backup_set.container,
                 target=target,
                 report=report,
                 outcomes=outcomes,

@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
+from pathlib import Path
 
 from capstan.core.job import RestorePhase
 from capstan.crypto.identities import Identity
 from capstan.errors import CartridgeMissing, DeviceError, FormatError, JobCancelled, TransportError
 from capstan.jobs.context import JobContext
 from capstan.media.manager import MountedCartridge, Purpose, TapeManager
+from capstan.recovery.archives import ArchiveSpool
 from capstan.recovery.assemble import MemberAssembler, Outcomes
 from capstan.recovery.phases import Phases
 from capstan.recovery.plan import CartridgeVisit, RestorePlan
@@ -27,7 +29,9 @@ _ATTEMPTS = 2  # mounts of one cartridge when the drive fails
 
 
 class SetReading:
-    """Reads one selection of one set. Use `start`, then `read` or `lose` for each visit of the plan, then `finish`.
+    """Reads one selection of one set. `codec`: its name, without a level. `spool`: where archives are unpacked.
+
+    Use `start`, then `read` or `lose` for each visit of the plan, then `finish`.
 
     `identities` open what is sealed; with `sealed` it is only proven to be what was written, and no file is looked at.
     `close` ends it at any time; what the target was given stays, and no file is left half written.
@@ -40,6 +44,8 @@ class SetReading:
         plan: RestorePlan,
         *,
         codec: str,
+        container: str,
+        spool: Path,
         target: RecoveryTarget | None,
         report: RecoveryReport,
         context: JobContext,
@@ -52,12 +58,14 @@ class SetReading:
     ) -> None:
         self.plan = plan
         self._context = context
-        self._stream = FrameStream(codec)
+        archives = ArchiveSpool(container, spool)
+        self._stream = FrameStream("none" if archives.unpacks else codec)
         self._reader = FrameReader(
             table,
             plan,
             self._stream,
             report,
+            archives=archives,
             cancelled=context.cancelled,
             digests=digests,
             identities=identities,

@@ -19,6 +19,7 @@ from capstan.crypto.identities import Identity
 from capstan.format.codecs import FrameCodec, frame_codec
 from capstan.format.reader import Record, SegmentReader
 from capstan.format.sealing import SegmentOpener, sealed_range
+from capstan.recovery.archives import ArchiveSpool
 from capstan.recovery.plan import CartridgeVisit, FramePlace, RestorePlan, Run
 from capstan.recovery.report import RecoveryReport, Trouble
 from capstan.recovery.rows import SetTable
@@ -133,6 +134,7 @@ class FrameReader:
         stream: FrameStream,
         report: RecoveryReport,
         *,
+        archives: ArchiveSpool,
         cancelled: Event,
         digests: bool = False,
         identities: Sequence[Identity] = (),
@@ -143,11 +145,13 @@ class FrameReader:
         self._identities = identities
         self._sealed = sealed
         self._table = table
+        self._archives = archives
         self._stream = stream
         self._report = report
         self._cancelled = cancelled
         self._digests = digests
         self._stopped = False
+        self._interrupted = False  # in the unpacking of an archive
         self._frames = ((n, place) for n, place in enumerate(table.frames()) if n in plan.frames)
         self._next = next(self._frames, None)
 
@@ -169,7 +173,7 @@ class FrameReader:
                     self._report.spoil(Trouble(visit.barcode, record.block, record.trouble))
                 if self._stopped or self._cancelled.is_set():
                     return False
-        return True
+        return not self._interrupted
 
     def lose(self, visit: CartridgeVisit, what: str) -> None:
         """Put every frame of `visit` that was not read into the stream, with a trouble."""
@@ -182,6 +186,9 @@ class FrameReader:
     def _read_run(self, reader: SegmentReader, run: Run, begin_at: tuple[int, FramePlace]) -> Iterator[Record]:
         """Read a run from the frame `begin_at`, which is its first one unless a drive failed in the middle of it."""
         segment = run.segment
+        if self._archives.unpacks:
+            yield from self._read_archive(reader, run)
+            return
         size = segment.record_bytes
         opener, unopened = self._opener(segment)
         window: list[Record] = []  # those that the next frame may lie in
@@ -205,6 +212,47 @@ class FrameReader:
                 payload, trouble = _cut(window, segment, begin, begin + length)
                 self._put(run, place, payload, trouble or unopened, opener)
             window = [kept for kept in window if (kept.number + 1) * size > begin]
+        self._check_segment(reader, segment, digest)
+
+    def _read_archive(self, reader: SegmentReader, run: Run) -> Iterator[Record]:
+        """Read the whole segment, as an archive has to be. One bad record costs all frames of it."""
+        segment = run.segment
+        trouble: Trouble | None = None
+        digest = _Digest(run) if self._digests else None
+        with self._archives.segment(segment, self._identities, opened=not self._sealed) as archive:
+            for record in reader.read(segment, 0, segment.records - 1, self._table.crcs(segment)):
+                yield record
+                if record.number < 0:
+                    continue
+                if digest is not None:
+                    digest.add(record)
+                if record.trouble:
+                    trouble = trouble or Trouble(segment.barcode, record.block, record.trouble)
+                elif trouble is None:
+                    archive.add(record.data)
+            if trouble is None:
+                try:
+                    archive.unpack(self._check_interrupt)
+                except _Interrupted:
+                    self._interrupted = True
+                    return
+                except ValueError as error:
+                    trouble = Trouble(segment.barcode, segment.block + 1, str(error))
+            while self._next is not None and self._next[0] <= run.last_frame and not self._stopped:
+                place, data = self._next[1], None
+                try:
+                    data = None if trouble else archive.frame(place)
+                except ValueError as error:
+                    trouble = Trouble(segment.barcode, segment.block + 1, str(error))
+                self._put(run, place, data, trouble)
+        self._check_segment(reader, segment, digest)
+
+    def _check_interrupt(self) -> None:
+        if self._cancelled.is_set() or self._stream.closed:
+            raise _Interrupted
+
+    def _check_segment(self, reader: SegmentReader, segment: Segment, digest: _Digest | None) -> None:
+        """Behind the last record of a segment that was read as a whole, if it was."""
         if digest is None or self._stopped:
             return
         if digest.differs():
@@ -233,6 +281,10 @@ class FrameReader:
         self._next = next(self._frames, None)
         if not self._sealed:
             self._stopped = not self._stream.put(frame, None if trouble else payload, opener)
+
+
+class _Interrupted(Exception):
+    pass
 
 
 class _Digest:

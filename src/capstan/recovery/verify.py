@@ -15,7 +15,7 @@ from typing import Any
 
 from capstan.catalog.catalog import Catalog
 from capstan.clock import Clock
-from capstan.core.backup import Commit
+from capstan.core.backup import BackupSet, Commit
 from capstan.core.ids import new_uuid
 from capstan.core.job import RestorePhase
 from capstan.core.media import CartridgeState
@@ -72,6 +72,7 @@ class VerifyEngine:
             context,
             manager=self._manager,
             elapsed=elapsed,
+            spool=self._spool,
             digests=True,
             identities=identities,
             sealed=sealed,
@@ -113,8 +114,8 @@ class VerifyEngine:
                 inspection = await mounted.lane.run(_inspect, barcode, spool, identities)
                 report.damage += inspection.troubles
                 _compare(inspection, known.uuid, commits, report)
-                for set_id, codec, parts in self._sets(inspection, commits):
-                    sets.append(await self._verify_part(mounted, set_id, codec, parts, report, context, identities))
+                for backup_set, parts in self._sets(inspection, commits):
+                    sets.append(await self._verify_part(mounted, backup_set, parts, report, context, identities))
                 sets += [{"set_id": set_id, "locked": True} for set_id in _locked(inspection, sets)]
         finally:
             await asyncio.to_thread(shutil.rmtree, spool, ignore_errors=True)
@@ -122,28 +123,27 @@ class VerifyEngine:
         result = {"barcode": barcode, "sets": sets, "unchecked_files": report.unchecked}
         return await self._finish(report, result, context, elapsed)
 
-    def _sets(self, inspection: Inspection, commits: Sequence[Commit]) -> list[tuple[str, str, list[Part]]]:
-        """Set by set in the order of the tape: id, codec, and the parts that lie on this cartridge."""
+    def _sets(self, inspection: Inspection, commits: Sequence[Commit]) -> list[tuple[BackupSet, list[Part]]]:
+        """Set by set in the order of the tape: its facts, and the parts that lie on this cartridge."""
         parts: dict[str, list[Part]] = {}
-        codecs: dict[str, str] = {}
+        sets: dict[str, BackupSet] = {}
         for index in inspection.indexes:
             set_id = index.manifest.backup_set.id
-            codecs[set_id] = index.header.codec or ""
+            sets[set_id] = index.manifest.backup_set
             part = Part(index.manifest.sequence, index.files, index.frames, index.records, index.manifest.segments)
             parts.setdefault(set_id, []).append(part)
         for locked in inspection.locked:
-            codecs.setdefault(locked.header.set or "", locked.header.codec or "")
+            sets.setdefault(locked.header.set or "", locked.backup_set())
         read = {index.header_sha256 for index in inspection.indexes}
         for commit in commits:
-            if commit.header_sha256 not in read and commit.set_id in codecs and not commit.locked:
+            if commit.header_sha256 not in read and commit.set_id in sets and not commit.locked:
                 parts.setdefault(commit.set_id, []).extend(kept_parts(self._store, commit.set_id, [commit]))
-        return [(set_id, codecs[set_id], found) for set_id, found in parts.items()]
+        return [(sets[set_id], found) for set_id, found in parts.items()]
 
     async def _verify_part(
         self,
         mounted: MountedCartridge,
-        set_id: str,
-        codec: str,
+        backup_set: BackupSet,
         parts: list[Part],
         report: RecoveryReport,
         context: JobContext,
@@ -157,7 +157,9 @@ class VerifyEngine:
             table,
             selection,
             plan,
-            codec=codec,
+            codec=backup_set.codec.partition(":")[0],
+            container=backup_set.container,
+            spool=self._spool,
             target=None,
             report=report,
             context=context,
@@ -180,7 +182,7 @@ class VerifyEngine:
         finally:
             await reading.close()
         return {
-            "set_id": set_id,
+            "set_id": backup_set.id,
             "verified_files": report.verified_files - before.verified_files,
             "unchecked_files": report.unchecked - before.unchecked,
             "errors": report.error_count - before.error_count,

@@ -24,7 +24,8 @@ def segment(**changes: object) -> RawSegment:
 
 
 def packed(folder: Path, method: str, level: int) -> Path:
-    SevenZip().pack(segment(), folder / "a.7z", method=method, level=level, workers=1)
+    with (folder / "a.7z").open("w+b") as file:
+        SevenZip().pack(segment(), file, method=method, level=level, workers=1)
     return folder / "a.7z"
 
 
@@ -34,7 +35,8 @@ def unpacked(path: Path, tar_offset: int = 4096, tar_bytes: int = len(DATA)) -> 
     def put(offset: int, piece: bytes | bytearray | memoryview) -> None:
         out[offset : offset + len(piece)] = piece
 
-    SevenZip().unpack(path, SegmentAssembler(tar_offset, tar_bytes, put))
+    with path.open("rb") as file:
+        SevenZip().unpack(file, SegmentAssembler(tar_offset, tar_bytes, put))
     return bytes(out)
 
 
@@ -108,8 +110,8 @@ def test_stopping_in_the_middle(tmp_path: Path, method: str, level: int) -> None
         if next(reads, None) is None:
             raise Stop
 
-    with pytest.raises(Stop):
-        SevenZip().pack(segment(check=check), tmp_path / "a.7z", method=method, level=level, workers=2)
+    with (tmp_path / "a.7z").open("w+b") as file, pytest.raises(Stop):
+        SevenZip().pack(segment(check=check), file, method=method, level=level, workers=2)
 
 
 def test_the_codecs_of_containers() -> None:

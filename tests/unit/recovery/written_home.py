@@ -224,6 +224,7 @@ class WrittenHome:
             manager=self.manager,  # type: ignore[arg-type]
             store=self.store,
             clock=self.clock,
+            spool=self.spool,
             open_target=lambda request, tell, **earlier: self.target,
         )
 

@@ -19,6 +19,7 @@ from capstan.format.header import Header, Kind
 from capstan.format.layout import TAR_END
 from capstan.format.records import TapeFileWriter
 from capstan.format.tar import content_bytes, member_headers, padded
+from capstan.recovery.archives import ArchiveSpool
 from capstan.recovery.assemble import MemberAssembler, Outcomes
 from capstan.recovery.report import RecoveryReport
 from capstan.recovery.rows import Part, SetTable
@@ -171,7 +172,8 @@ class WrittenSet:
         table = self.table()
         selection = selection or Selection(table, selector or make_selector())
         plan = selection.plan(gap_bytes=gap_bytes)
-        reader = FrameReader(table, plan, stream, report, cancelled=Event(), digests=digests)
+        archives = ArchiveSpool("tar", Path())
+        reader = FrameReader(table, plan, stream, report, archives=archives, cancelled=Event(), digests=digests)
 
         def read() -> None:
             for visit in plan.visits:
