@@ -1,0 +1,123 @@
+"""Codecs and containers of other packages: found by entry point once they are installed, and only then."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import SMALL, Home, below, describe
+from test_freedom import headers, segments, shell
+
+pytestmark = pytest.mark.slow
+
+EXAMPLE = Path(__file__).parents[1] / "plugin"
+
+
+@pytest.fixture(scope="module")
+def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example, built and installed into a directory of its own, without a network."""
+    source, target = tmp_path_factory.mktemp("source") / "plugin", tmp_path_factory.mktemp("target")
+    shutil.copytree(EXAMPLE, source, ignore=shutil.ignore_patterns("__pycache__"))
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--no-index", "--no-deps"]
+    done = subprocess.run(
+        [*pip, "--no-build-isolation", "--target", str(target), str(source)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return target
+
+
+def with_plugin(home: Home, plugin: Path, *arguments: str | Path) -> Any:
+    """What a command answers in a process that finds the plugin."""
+    found = os.pathsep.join([str(plugin), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        home.command(*arguments), env=os.environ | {"PYTHONPATH": found}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home(tmp_path / "home")
+    home.configure(**SMALL, spooled_segment_bytes=512 << 10)
+    home.library()
+    return home
+
+
+@pytest.mark.requires("bzip2")
+def test_a_codec_of_a_plugin(home: Home, plugin: Path, tree: Path, tmp_path: Path) -> None:
+    """It writes and restores; the header's line names its stock program; the catalog is rebuilt without the plugin;
+    and what needs it says so."""
+    result = with_plugin(home, plugin, "backup", tree, "--name", "t", "--codec", "bzip2:1")
+    with_plugin(home, plugin, "restore", result["set_id"], "--to", tmp_path / "out")
+    assert describe(below(tmp_path / "out", tree)) == describe(tree)
+    home.run("tape", "extract", "CAP001L9", "--to", tmp_path / "tape")
+    (tmp_path / "all").mkdir()
+    pieces = " ".join(str(path) for _, path in sorted(segments(tmp_path / "tape", result["set_id"]).items()))
+    shell(
+        f"for f in {pieces}; do tail -c +4097 $f; done | bzip2 -dc | tar -xpf - --delay-directory-restore",
+        tmp_path / "all",
+    )
+    assert describe(tmp_path / "all" / tree.relative_to("/")) == describe(tree)
+    lines = {header["kind"]: header["restore"] for _, header in headers(tmp_path / "tape")}
+    assert "bzip2 -dc" in lines["segment"]
+    assert "zstd -dc" in lines["index"]
+
+    (home.path / "catalog.db").unlink()
+    home.run("rebuild", "--library", "lib")
+    answer = home.run("restore", result["set_id"], "--to", tmp_path / "no", code=2)
+    assert "bzip2" in answer.json["error"]["message"]
+    with_plugin(home, plugin, "verify", result["set_id"])
+
+
+def test_a_container_of_a_plugin(home: Home, plugin: Path, tree: Path, tmp_path: Path) -> None:
+    """The same for a container: the payload of each segment is a file of its kind."""
+    result = with_plugin(home, plugin, "backup", tree, "--name", "t", "--container", "zip", "--codec", "store")
+    with_plugin(home, plugin, "restore", result["set_id"], "--to", tmp_path / "out")
+    assert describe(below(tmp_path / "out", tree)) == describe(tree)
+    home.run("tape", "extract", "CAP001L9", "--to", tmp_path / "tape")
+    found = segments(tmp_path / "tape", result["set_id"])
+    assert len(found) > 1
+    assert all(path.read_bytes()[4096:4100] == b"PK\3\4" for path in found.values())
+    assert "0001.zip" in [header["restore"] for _, header in headers(tmp_path / "tape")][2]
+
+    (home.path / "catalog.db").unlink()
+    home.run("rebuild", "--library", "lib")
+    for command in (("restore", result["set_id"], "--to", tmp_path / "no"), ("verify", result["set_id"])):
+        answer = home.run(*command, code=2)
+        assert "zip" in answer.json["error"]["message"]
+    with_plugin(home, plugin, "verify", "CAP001L9")
+
+
+def test_a_plugin_that_cannot_be_loaded(plugin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named, with what is wrong with it; and so are two that offer the same. What Capstan has itself is not taken
+    from a plugin."""
+    from capstan.errors import Refused
+    from capstan.format.codecs import find_codec
+    from capstan.format.plugins import find_plugin
+
+    def offer(name: str, text: str) -> None:
+        folder = tmp_path / name / f"{name}-1.0.dist-info"
+        folder.mkdir(parents=True)
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (folder / "entry_points.txt").write_text(f"[capstan.codecs]\n{text}\n")
+        monkeypatch.syspath_prepend(str(tmp_path / name))
+
+    ours = find_codec("zstd")
+    offer("broken", "brotli = nowhere.at_all:CODEC")
+    with pytest.raises(Refused, match="broken"):
+        find_codec("brotli")
+    offer("first", "zstd = json:dumps")
+    assert find_codec("zstd") is ours
+    offer("second", "zstd = json:loads")
+    with pytest.raises(Refused, match="first and second"):
+        find_plugin("capstan.codecs", "zstd")
