@@ -26,7 +26,7 @@ from capstan.core.job import Event
 from capstan.core.media import Cartridge, CartridgeState
 from capstan.core.suggest import not_found
 from capstan.crypto.file_keystore import FileKeyStore, Unlock
-from capstan.crypto.keystore import Key, KeyState, Secret
+from capstan.crypto.keystore import Key, KeyKind, KeyState, Secret
 from capstan.crypto.recipients import MOST_RECIPIENTS, recipients_of
 from capstan.errors import AlreadyExists, InvalidValue, NotFound, StorageFailed, TargetError
 from capstan.fileindex.search import FileSearch
@@ -101,6 +101,20 @@ class Capstan:
             reason = f"a set is sealed for at most {MOST_RECIPIENTS}"
             raise InvalidValue(what="recipients", value=len(found), reason=reason)
         return list(found)
+
+    def drive_key(self, name: str) -> str:
+        """The id of a drive's key of this home that is not retired, by its name or id. NotFound; InvalidValue."""
+        found = FileKeyStore.open_at(self.home.keys, SystemClock(), _locked).get(name)
+        if found.kind is not KeyKind.DRIVE or found.state is not KeyState.ACTIVE:
+            reason = "it is no key for drives, or is retired: make one with `capstan key create NAME --drive`"
+            raise InvalidValue(what="key", value=name, reason=reason)
+        return found.id
+
+    async def keys_to_write(self, pool: str) -> set[str]:
+        """Ids of the secret keys that writing to a pool needs: that of the drive, if it encrypts."""
+        async with self.catalog.snapshot() as catalog:
+            found = await catalog.media.find_pool(pool)
+        return {found.drive_key} if found and found.drive_key else set()
 
     async def keys_of(self, reference: str, *, with_parents: bool = True) -> set[str]:
         """Ids of the keys that open a set and what it builds on, each all of one. NotFound, ParentMissing."""

@@ -133,7 +133,7 @@ def test_what_lies_in_the_cartridge(tmp_path: Path) -> None:
         drive.write_filemarks(1)
         path = next(tmp_path.rglob("*.tap"))
         content = bytearray(path.read_bytes())
-        assert b"plain words" not in content and bytes(range(32)) not in content and content.count(b"c0ffee") == 2
+        assert b"plain words" not in content and bytes(range(32)) not in content and content.count(b"\xc0\xff\xee") == 2
         content[500] ^= 1
         path.write_bytes(content)
         drive.rewind()

@@ -26,11 +26,20 @@ from capstan.backup.session import Boundary, write_until_boundary
 from capstan.backup.source import BackupSource, SourceWarning
 from capstan.catalog.catalog import Catalog
 from capstan.clock import Clock
-from capstan.core.backup import BackupSet, SetState
+from capstan.core.backup import BackupSet, Encryption, SetState
 from capstan.core.job import BackupPhase
 from capstan.core.media import CartridgeState
 from capstan.core.mounts import Mounted, MountTable
-from capstan.errors import CapstanError, CartridgeTooSmall, DeviceError, JobCancelled, Remedy, TransportError
+from capstan.crypto.identities import DriveKey, Identity
+from capstan.errors import (
+    CapstanError,
+    CartridgeTooSmall,
+    DeviceError,
+    IdentityNeeded,
+    JobCancelled,
+    Remedy,
+    TransportError,
+)
 from capstan.fileindex.chain import ChainSet
 from capstan.fileindex.store import FileIndexStore
 from capstan.format.containers import STREAM
@@ -71,24 +80,36 @@ class BackupEngine:
         self._spool = spool
         self._workers = workers
         self._open_source = open_source
-        self._sets = SetRegister(catalog, store, clock, host=host, chain_limit=chain_limit, proven_keys=proven_keys)
+        self._sets = SetRegister(
+            catalog, store, clock, host=host, chain_limit=chain_limit, proven_keys=proven_keys, drive_keys=manager.keys
+        )
 
-    async def run(self, request: BackupRequest, context: JobContext) -> dict[str, Any]:
-        """Back up and return the result object of the command line.
+    async def run(
+        self, request: BackupRequest, context: JobContext, identities: Sequence[Identity] = ()
+    ) -> dict[str, Any]:
+        """Back up and return the result object of the command line. `identities`: with the key that the drive encrypts
+        with, where the pool says so.
 
         On an error or a cancel the set stays as INCOMPLETE with what was committed, and the error goes on up. A set
         that no cartridge was ever opened for is not kept.
         """
-        await context.phase(BackupPhase.CREATE)
-        source = self._open_source(request)  # what cannot even be asked for makes no set
-        return await self._back_up(request, context, await self._sets.create(request, context, source))
+        with self._manager.keys.lend(context.job_id, identities):
+            await context.phase(BackupPhase.CREATE)
+            source = self._open_source(request)  # what cannot even be asked for makes no set
+            return await self._back_up(request, context, await self._sets.create(request, context, source))
 
-    async def resume(self, request: BackupRequest, context: JobContext) -> dict[str, Any]:
+    async def resume(
+        self, request: BackupRequest, context: JobContext, identities: Sequence[Identity] = ()
+    ) -> dict[str, Any]:
         """Go on with the set of a job that ended early, behind its last commit point; the result is as of `run`.
 
         A set without a commit point starts over; a job that had no set yet gets one. A set that is whole already, its
         job having died before it could say so, is only said to be. On failure the set is as `run` leaves it.
         """
+        with self._manager.keys.lend(context.job_id, identities):
+            return await self._resume(request, context)
+
+    async def _resume(self, request: BackupRequest, context: JobContext) -> dict[str, Any]:
         await context.phase(BackupPhase.CREATE)
         await self._manager.open(request.library)
         if not context.job.set_id:
@@ -276,8 +297,18 @@ class _Work:
             parameters=self._request.parameters,
             spool=self._engine._spool,
             clock=self._engine._clock,
+            drive_key=self._drive_key(),
             keep_key=partial(self._engine._store.keep_key, self._set.id),
         )
+
+    def _drive_key(self) -> DriveKey | None:
+        if self._set.encryption is not Encryption.DRIVE:
+            return None
+        [key_id] = self._set.keys
+        secret = self._engine._manager.keys.of(self._context.job_id).get(key_id)
+        if secret is None:
+            raise IdentityNeeded(what=f"set {self._set.id}", keys=key_id)
+        return DriveKey(secret, key_id)
 
     async def _enter(self, written: CommitWritten, *, writing: bool) -> None:
         await self._engine._ledger.enter(written.commit, written.manifest, written.part, writing=writing)

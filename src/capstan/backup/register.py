@@ -19,15 +19,24 @@ from capstan.core.files import display_path
 from capstan.core.ids import new_uuid
 from capstan.core.mounts import MountTable
 from capstan.crypto.key_ids import key_id
-from capstan.errors import CapstanError, EscrowUnproven, Refused
+from capstan.errors import CapstanError, EscrowUnproven, IdentityNeeded, Refused
 from capstan.fileindex.chain import ChainSet, holds_below
 from capstan.fileindex.store import FileIndexStore
 from capstan.jobs.context import JobContext
+from capstan.media.drive_keys import DriveKeys
+
+_UNLOCK = "the drive encrypts it: give what unlocks the key store that has this key, or --identity FILE with its export"
+
+
+def _encryption(drive_key: str, recipients: list[str]) -> Encryption:
+    if drive_key:
+        return Encryption.DRIVE
+    return Encryption.AGE if recipients else Encryption.NONE
 
 
 class SetRegister:
     """One for a process. `chain_limit`: sets in a chain after which each further one asks for a full one.
-    `proven_keys`: ids of the keys an export of which has opened something."""
+    `proven_keys`: ids of the keys an export of which has opened something; `drive_keys`: what jobs were given."""
 
     def __init__(
         self,
@@ -38,8 +47,10 @@ class SetRegister:
         host: str,
         chain_limit: int,
         proven_keys: Callable[[], set[str]],
+        drive_keys: DriveKeys,
     ) -> None:
         self._proven_keys = proven_keys
+        self._drive_keys = drive_keys
         self._catalog = catalog
         self._store = store
         self._clock = clock
@@ -65,7 +76,10 @@ class SetRegister:
         async with self._catalog.transaction() as catalog:
             pool = await catalog.media.find_pool(request.pool)
             recipients = list(request.recipients) or (pool.recipients if pool else [])
-            keys = [key_id(recipient) for recipient in recipients]
+            drive_key = pool.drive_key if pool and not request.recipients else ""
+            if drive_key and drive_key not in self._drive_keys.of(context.job_id):
+                raise IdentityNeeded(what=f"what is written to pool {request.pool}", keys=drive_key, hint=_UNLOCK)
+            keys = [drive_key] if drive_key else [key_id(recipient) for recipient in recipients]
             if pool is not None and pool.require_escrow and not self._proven_keys().intersection(keys):
                 raise EscrowUnproven(pool=pool.name, keys=", ".join(keys) or "none: it has no recipients")
             backup_set = BackupSet(
@@ -84,8 +98,8 @@ class SetRegister:
                 host=self._host,
                 pool=request.pool,
                 codec=f"{request.parameters.codec}:{request.parameters.level}",
-                encryption=Encryption.AGE if recipients else Encryption.NONE,
-                recipients=recipients,
+                encryption=_encryption(drive_key, recipients),
+                recipients=[] if drive_key else recipients,
                 keys=keys,
                 container=request.parameters.container,
             )

@@ -8,6 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from capstan.cli.identities import (
+    GivenIdentities,
+    IdentityFiles,
+    IdentityPassphraseFd,
+    IdentityPassphraseFile,
+    KeyFile,
+    PassphraseFd,
+    PassphraseFile,
+)
 from capstan.cli.state import state
 
 if TYPE_CHECKING:
@@ -37,6 +46,12 @@ def backup(
     ),
     library: str = typer.Option(None, help="The library to use; not needed when there is only one."),
     one_file_system: bool = typer.Option(False, "--one-file-system", help="Do not cross mount points."),
+    identity: IdentityFiles = None,
+    identity_passphrase_file: IdentityPassphraseFile = None,
+    identity_passphrase_fd: IdentityPassphraseFd = None,
+    passphrase_file: PassphraseFile = None,
+    passphrase_fd: PassphraseFd = None,
+    key_file: KeyFile = None,
 ) -> None:
     """Back up files and directories to tape."""
     from capstan.backup.request import BackupRequest
@@ -56,6 +71,11 @@ def backup(
     chosen_codec = given_text("codec", codec, "")
     chosen_container = given_text("container", container, "")
 
+    current = state(context)
+    given = GivenIdentities(
+        identity, identity_passphrase_file, identity_passphrase_fd, passphrase_file, passphrase_fd, key_file
+    )
+
     async def body(capstan: Capstan) -> dict[str, Any]:
         request = BackupRequest(
             sources=paths,
@@ -68,17 +88,19 @@ def backup(
             recipients=tuple(capstan.recipients(recipient)),
             parameters=capstan.parameters(chosen_codec or None, chosen_container or None),
         )
+        wanted = set() if request.recipients else await capstan.keys_to_write(pool)
+        opening = given.load(current, wanted) if wanted else []
         _, result = await capstan.jobs.run(
             JobKind.BACKUP,
-            lambda job: capstan.backup.run(request, job),
+            lambda job: capstan.backup.run(request, job, opening),
             name=series,
             library=request.library,
             parameters=request.as_parameters(),
         )
         return result
 
-    result = with_home(state(context), body, writing=True)
-    state(context).output.result(result, summary(result, pace(result)))
+    result = with_home(current, body, writing=True)
+    current.output.result(result, summary(result, pace(result)))
 
 
 def summary(result: dict[str, Any], pace: str = "") -> str:

@@ -155,7 +155,11 @@ def resume(
         kinds.append(job.kind)
         if job.kind is JobKind.BACKUP:
             wanted = BackupRequest.from_parameters(job.parameters)
-            _, result = await capstan.jobs.resume(job.id, lambda running: capstan.backup.resume(wanted, running))
+            needed = await capstan.keys_to_write(wanted.pool)
+            opening = given.load(current, needed) if needed and not wanted.recipients else []
+            _, result = await capstan.jobs.resume(
+                job.id, lambda running: capstan.backup.resume(wanted, running, opening)
+            )
         elif job.kind is JobKind.RESTORE:
             request = RestoreRequest.from_parameters(job.parameters)
             parents = not request.only_this_set

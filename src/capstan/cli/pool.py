@@ -19,9 +19,14 @@ pool_app = typer.Typer(help="Pools: groups of cartridges that sets are written t
 _RECIPIENT = typer.Option(
     None, help="Whom sets are sealed for: age1…, an SSH public key, @FILE with such lines, or the name of a key."
 )
+_DRIVE_KEY = typer.Option(
+    None, "--drive-encryption", metavar="KEY", help="The drive encrypts its sets with this key (key create --drive)."
+)
 _ESCROW = typer.Option(
     None, help="Whether nothing is written before an export of a key that opens it was proven by `key drill`."
 )
+
+_ONE = "a set is sealed for recipients or encrypted by the drive, not both: take one of them back"
 
 
 def register(app: typer.Typer) -> None:
@@ -36,14 +41,18 @@ def create(
     scratch: bool = typer.Option(True, help="Whether it takes scratch cartridges by itself."),
     description: str = typer.Option("", help="What it is for."),
     recipient: list[str] = _RECIPIENT,
+    drive_encryption: str = _DRIVE_KEY,
     require_escrow: bool = _ESCROW,
 ) -> None:
     """Make a pool."""
     from capstan.cli.session import with_home
     from capstan.core.ids import check_name
     from capstan.core.media import Pool
+    from capstan.errors import InvalidValue
 
     check_name("pool", name)
+    if recipient and drive_encryption:
+        raise InvalidValue(what="encryption", value="", reason=_ONE)
 
     async def work(capstan: Capstan) -> dict[str, Any]:
         pool = Pool(
@@ -51,6 +60,7 @@ def create(
             capstan.clock.now(),
             scratch,
             recipients=capstan.recipients(recipient or ()),
+            drive_key=capstan.drive_key(drive_encryption) if drive_encryption else "",
             require_escrow=bool(require_escrow),
             description=description,
         )
@@ -70,6 +80,8 @@ def change(
     description: str = typer.Option(None, help="What it is for."),
     recipient: list[str] = _RECIPIENT,
     no_recipients: bool = typer.Option(False, "--no-recipients", help="Seal its sets no longer."),
+    drive_encryption: str = _DRIVE_KEY,
+    no_drive_encryption: bool = typer.Option(False, "--no-drive-encryption", help="Let the drive encrypt no longer."),
     require_escrow: bool = _ESCROW,
 ) -> None:
     """Change what is said of a pool. It holds for the sets that come; those that are there stay as they are."""
@@ -78,14 +90,21 @@ def change(
 
     if recipient and no_recipients:
         raise InvalidValue(what="recipients", value="", reason="give --recipient or --no-recipients")
+    if drive_encryption and no_drive_encryption:
+        reason = "give --drive-encryption or --no-drive-encryption"
+        raise InvalidValue(what="encryption", value="", reason=reason)
     said = {"scratch": scratch, "description": description, "require_escrow": require_escrow}
     changes: dict[str, Any] = {key: value for key, value in said.items() if value is not None}
 
     async def work(capstan: Capstan) -> dict[str, Any]:
         if recipient or no_recipients:
             changes["recipients"] = capstan.recipients(recipient or ())
+        if drive_encryption or no_drive_encryption:
+            changes["drive_key"] = capstan.drive_key(drive_encryption) if drive_encryption else ""
         async with capstan.catalog.transaction() as catalog:
             pool = replace(await catalog.media.get_pool(name), **changes)
+            if pool.recipients and pool.drive_key:
+                raise InvalidValue(what="encryption", value=name, reason=_ONE)
             await catalog.media.save_pool(pool)
             return await _told(pool, catalog)
 
@@ -98,11 +117,16 @@ def list_pools(context: typer.Context) -> None:
     """All pools."""
     found = _pools(context, None)
     rows = [
-        (item["name"], "yes" if item["scratch"] else "no", "yes" if item["recipients"] else "no",
-         len(item["cartridges"]), item["description"])
+        (
+            item["name"],
+            "yes" if item["scratch"] else "no",
+            _encryption(item),
+            len(item["cartridges"]),
+            item["description"],
+        )
         for item in found
-    ]  # fmt: skip
-    columns = ("NAME", "SCRATCH", "SEALED", "CARTRIDGES", "DESCRIPTION")
+    ]
+    columns = ("NAME", "SCRATCH", "ENCRYPTION", "CARTRIDGES", "DESCRIPTION")
     state(context).output.table(found, columns, rows, "no pools yet")
 
 
@@ -113,11 +137,16 @@ def show(context: typer.Context, name: str) -> None:
     state(context).output.result(found, _lines(found))
 
 
+def _encryption(pool: dict[str, Any]) -> str:
+    return "age" if pool["recipients"] else "drive" if pool["drive_key"] else "none"
+
+
 def _lines(pool: dict[str, Any]) -> str:
     lines = [f"pool {pool['name']}: {pool['description']}"]
     lines += [
         f"sealed for {recipient} (key {key})" for recipient, key in zip(pool["recipients"], pool["keys"], strict=True)
     ]
+    lines += [f"its drive encrypts with key {pool['drive_key']}"] if pool["drive_key"] else []
     lines += ["nothing is written before the export of a key was proven"] if pool["require_escrow"] else []
     return "\n".join([*lines, *pool["cartridges"]])
 
@@ -142,6 +171,7 @@ async def _told(pool: Pool, catalog: Repositories) -> dict[str, Any]:
         "description": pool.description,
         "recipients": pool.recipients,
         "keys": [key_id(recipient) for recipient in pool.recipients],
+        "drive_key": pool.drive_key,
         "require_escrow": pool.require_escrow,
         "cartridges": [item.barcode for item in await catalog.media.list(pool=pool.name)],
     }

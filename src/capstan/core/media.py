@@ -24,14 +24,16 @@ class CartridgeState(StrEnum):
 class Pool:
     """A group of cartridges that sets are written to. `scratch`: takes scratch cartridges by itself.
 
-    `recipients`: whom its sets are sealed for, when a backup names nobody else; without any they are not.
-    `require_escrow`: nothing is written to it before an export of a key that opens it was proven.
+    `recipients`: whom its sets are sealed for, when a backup names nobody else; without any they are not. `drive_key`:
+    the id of the key that the drive encrypts with, instead. `require_escrow`: nothing is written to it before an export
+    of a key that opens it was proven.
     """
 
     name: str
     created_at: datetime
     scratch: bool = True
     recipients: list[str] = field(default_factory=list)
+    drive_key: str = ""
     require_escrow: bool = False
     description: str = ""
 

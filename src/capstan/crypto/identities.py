@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from capstan.crypto.key_ids import key_id
-from capstan.crypto.keystore import KeyKind, KeyStore
+from capstan.crypto.keystore import KeyKind, KeyStore, Secret
 from capstan.errors import InvalidValue, WrongPassphrase
 
 _BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
@@ -64,6 +64,22 @@ class KnownFileKey(Identity):
 
     def unwrap(self, stanza: Stanza) -> bytes | None:
         return self._file_key
+
+
+class DriveKey(Identity):
+    """The key of a drive: it opens what that has encrypted, and no age file."""
+
+    def __init__(self, secret: bytes, key_id: str) -> None:
+        self.secret = secret
+        self.recipient = ""
+        self._key_id = key_id
+
+    @property
+    def key_id(self) -> str:
+        return self._key_id
+
+    def unwrap(self, stanza: Stanza) -> bytes | None:
+        return None
 
 
 class X25519Identity(Identity):
@@ -153,10 +169,17 @@ def stored_identities(store: KeyStore, wanted: Collection[str]) -> list[Identity
     WrongPassphrase, KeysDamaged."""
     found: list[Identity] = []
     for key in store.list():
-        if key.kind is KeyKind.AGE and key.id in wanted:
+        if key.id in wanted:
             with store.open(key.id) as secret:
-                found.append(X25519Identity.from_text(secret.value.decode()))
+                found.append(key_identity(key.kind, key.id, secret))
     return found
+
+
+def key_identity(kind: KeyKind, key_id: str, secret: Secret) -> Identity:
+    """Who has a key of that kind."""
+    if kind is KeyKind.DRIVE:
+        return DriveKey(secret.value, key_id)
+    return X25519Identity.from_text(secret.value.decode())
 
 
 def _public_line(key: Ed25519PrivateKey | RSAPrivateKey) -> str:

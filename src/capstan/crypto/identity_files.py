@@ -12,7 +12,7 @@ from pathlib import Path
 import pyrage
 
 from capstan.crypto.age import AgeError, recipient_kinds
-from capstan.crypto.identities import Identity, X25519Identity, ssh_identity
+from capstan.crypto.identities import Identity, key_identity, ssh_identity
 from capstan.crypto.key_ids import id_and_recipient
 from capstan.crypto.keystore import KeyKind, Secret
 from capstan.errors import IdentityUnusable, InvalidValue, WrongPassphrase
@@ -47,10 +47,7 @@ def load_identities(files: Sequence[Path], ask_passphrase: AskPassphrase) -> lis
     found: list[Identity] = []
     for path in files:
         content = _opened(path, ask_passphrase)
-        identities = [_ssh(path, content, ask_passphrase)] if _SSH in content else _x25519(path, content)
-        if not identities:
-            raise IdentityUnusable(path=path, reason="there is no identity in it, only the keys of drives")
-        found += identities
+        found += [_ssh(path, content, ask_passphrase)] if _SSH in content else _identities(path, content)
     return found
 
 
@@ -74,12 +71,11 @@ def _ssh(path: Path, content: bytes, ask_passphrase: AskPassphrase) -> Identity:
         raise IdentityUnusable(path=path, reason=error.parameters["reason"]) from None
 
 
-def _x25519(path: Path, content: bytes) -> list[Identity]:
+def _identities(path: Path, content: bytes) -> list[Identity]:
     found: list[Identity] = []
     for key in _keys(path, content):
         with key.secret:
-            if key.kind is KeyKind.AGE:
-                found.append(X25519Identity.from_text(key.secret.value.decode()))
+            found.append(key_identity(key.kind, key.id, key.secret))
     return found
 
 

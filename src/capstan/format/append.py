@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from capstan.core.media import Cartridge
-from capstan.errors import BlankMedium, Damaged, FormatError, NotCapstanTape, TapeDiffersFromCatalog
+from capstan.errors import BlankMedium, Damaged, DriveKeyNeeded, FormatError, NotCapstanTape, TapeDiffersFromCatalog
 from capstan.format.header import Header, Kind, decode_header
 from capstan.format.layout import MAX_RECORD_BYTES
 from capstan.tape.drive import Read, SpaceUnit, TapeDrive
@@ -104,9 +104,10 @@ def _whole_index(
         raise TapeDiffersFromCatalog(barcode=cartridge.barcode, block=block, what=what)
     if header.kind is not Kind.INDEX:
         return None
-    records = 1
-    while (read := drive.read_block(buffer)).kind is Read.DATA:
-        records += 1
-    if read.kind is Read.END_OF_DATA:
-        return None
-    return FoundIndex(header, digest, block + records + 1)
+    try:
+        while (read := drive.read_block(buffer)).kind is Read.DATA:
+            pass
+        whole = read.kind is Read.FILEMARK
+    except DriveKeyNeeded:
+        whole = drive.space(1, SpaceUnit.FILEMARKS) == 1
+    return FoundIndex(header, digest, drive.position().block) if whole else None

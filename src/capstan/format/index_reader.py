@@ -18,7 +18,7 @@ import zstandard
 from capstan.core.backup import BackupSet, Commit, Encryption, SetState, SetType
 from capstan.crypto.age import NoIdentity
 from capstan.crypto.identities import Identity
-from capstan.errors import BlankMedium, Damaged, FormatError, IdentityNeeded
+from capstan.errors import BlankMedium, Damaged, DriveKeyNeeded, FormatError, IdentityNeeded
 from capstan.fileindex.store import IndexPart
 from capstan.format.codecs import decoded, index_codec
 from capstan.format.header import Header, Kind, decode_header
@@ -26,7 +26,7 @@ from capstan.format.manifest import Manifest, decode_manifest
 from capstan.format.scan import read_record, record_buffer
 from capstan.format.sealing import SealedFile
 from capstan.format.spooling import spooling
-from capstan.tape.drive import Read, TapeDrive
+from capstan.tape.drive import Read, SpaceUnit, TapeDrive
 
 MANIFEST, FILES, FRAMES, RECORDS, DELETED = (
     "manifest.json",
@@ -129,7 +129,10 @@ def _read_index(
 ) -> ReadIndex | LockedIndex:
     spool.mkdir(parents=True, exist_ok=True)
     packed = spool / "payload"
-    header, digest, end_block = _read_payload(drive, block, barcode, packed)
+    try:
+        header, digest, end_block = _read_payload(drive, block, barcode, packed)
+    except DriveKeyNeeded:
+        return _locked_by_drive(drive, block, barcode)
 
     def damaged(what: str) -> Damaged:
         return Damaged(barcode=barcode, block=block, what=what)
@@ -167,6 +170,19 @@ def _read_index(
         spool / RECORDS,
         deleted if deleted.exists() else None,
     )
+
+
+def _locked_by_drive(drive: TapeDrive, block: int, barcode: str) -> LockedIndex:
+    """An INDEX whose payload its drive has encrypted, by a key that is not here. Damaged as of `read_index`."""
+    buffer = record_buffer(drive)
+    drive.locate(block)
+    read = read_record(drive, buffer, block)
+    if read is None:
+        raise Damaged(barcode=barcode, block=block, what="there is no header record that can be read")
+    header, digest = decode_header(buffer[: read.length], barcode=barcode, block=block)
+    if drive.space(1, SpaceUnit.FILEMARKS) != 1:
+        raise Damaged(barcode=barcode, block=block, what="the INDEX was not finished")
+    return LockedIndex(header, digest, drive.position().block)
 
 
 def _read_payload(drive: TapeDrive, block: int, barcode: str, packed: Path) -> tuple[Header, str, int]:

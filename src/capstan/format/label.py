@@ -61,6 +61,8 @@ def write_label(drive: TapeDrive, label: Label) -> LabelWritten:
         payload_sha256=hashlib.sha256(payload).hexdigest(),
     ).encode()
     drive.rewind()
+    if drive.encryption is not None:
+        drive.encryption.clear_key()  # a label is for everybody
     drive.write_block(memoryview(header))
     blocks = 1
     for start in range(0, len(payload), label.record_bytes):

@@ -6,6 +6,8 @@ import hashlib
 
 from crc32c import crc32c
 
+from capstan.crypto.identities import DriveKey
+from capstan.errors import Refused
 from capstan.tape.drive import Room, TapeDrive
 
 
@@ -16,8 +18,17 @@ class TapeFileWriter:
     that the end is near. After an error from the drive the object is of no further use: go back to a commit point.
     """
 
-    def __init__(self, drive: TapeDrive, *, record_bytes: int, block: int, tape_file: int) -> None:
+    def __init__(
+        self, drive: TapeDrive, *, record_bytes: int, block: int, tape_file: int, key: DriveKey | None = None
+    ) -> None:
+        """`key`: the drive encrypts payloads with it. Refused for a drive that cannot; without one, what a drive was
+        told before is taken back."""
+        if drive.encryption is not None and key is None:
+            drive.encryption.clear_key()
+        elif drive.encryption is None and key is not None:
+            raise Refused(reason=f"drive {drive.address} does not encrypt", hint="use another drive, or another pool")
         self._drive = drive
+        self._key = key
         self._buffer = memoryview(bytearray(record_bytes))
         self._record_bytes = record_bytes
         self._filled = 0
@@ -31,13 +42,17 @@ class TapeFileWriter:
         self.early_warning = False
 
     def begin(self, header: bytes) -> None:
-        """Write the header record of the next tape file."""
+        """Write the header record of the next tape file, always in clear."""
+        if self._key is not None:
+            self._encrypt(False)
         self._payload = hashlib.sha256()
         self.records = self.payload_bytes = self._filled = 0
         self.checksums = bytearray()
         self._began = self.block
         self._note(self._drive.write_block(memoryview(header)))
         self.block += 1
+        if self._key is not None:
+            self._encrypt(True)
 
     def write(self, data: bytes | memoryview) -> None:
         """Add payload. `data` may be reused when this returns."""
@@ -72,6 +87,10 @@ class TapeFileWriter:
         self.block += 1
         self.tape_file += 1
         return self._payload.hexdigest()
+
+    def _encrypt(self, on: bool) -> None:
+        assert self._key is not None and self._drive.encryption is not None
+        self._drive.encryption.set_key(self._key.secret, self._key.key_id, encrypt=on)
 
     def _put(self, record: memoryview) -> None:
         self.checksums += crc32c(record).to_bytes(4, "little")

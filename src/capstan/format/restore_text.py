@@ -38,7 +38,8 @@ _TEXT = """\
 THIS TAPE CAN BE RESTORED WITHOUT CAPSTAN                            (中文说明在下面)
 
 Cartridge {barcode}, {uuid}. Records of {record_bytes} bytes. You need: mt, dd, tail, tar, and zstd (or lz4, gzip, 7z);
-for sets with `encryption: age` also age (https://age-encryption.org), and a file with an identity that may open them.
+for sets with `encryption: age` also age (https://age-encryption.org), and a file with an identity that may open them;
+for sets with `encryption: drive` a drive that is told their key first (AES-256, `stenc -f $TAPE -e mixed -k KEYFILE`).
 
 Every tape file begins with one record of 4096 bytes of plain text that says what it is.
 Tape file 0 is this label. Then come SEGMENTs (your files) and INDEXes (lists of files).
@@ -103,7 +104,8 @@ Paths of more than 4096 bytes are restored by Capstan only: GNU tar cannot make 
 本磁带无需 CAPSTAN 即可恢复
 
 磁带 {barcode}，{uuid}。记录大小 {record_bytes} 字节。需要：mt、dd、tail、tar，以及 zstd（或 lz4、gzip、7z）；
-`encryption: age` 的备份集还需要 age（https://age-encryption.org）和一个可解密的身份（identity）密钥文件。
+`encryption: age` 的备份集还需要 age（https://age-encryption.org）和一个可解密的身份（identity）密钥文件；
+`encryption: drive` 的备份集需先把密钥（AES-256）设入磁带机（`stenc -f $TAPE -e mixed -k 密钥文件`）。
 
 每个磁带文件都以一条 4096 字节的纯文本记录开头，说明其内容。第 0 个磁带文件是本标签，其后是 SEGMENT（您的文件）和
 INDEX（文件清单）。

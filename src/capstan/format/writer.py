@@ -16,6 +16,7 @@ from capstan import __version__
 from capstan.clock import Clock
 from capstan.core.backup import BackupSet, Segment, SetType
 from capstan.core.files import FileFlag
+from capstan.crypto.identities import DriveKey
 from capstan.fileindex.builder import FileIndexBuilder, FrameTableBuilder
 from capstan.fileindex.store import IndexPart
 from capstan.format.codecs import frame_codec, index_codec
@@ -54,10 +55,14 @@ class SetWriter:
         parameters: ArchiveParameters,
         spool: Path,
         clock: Clock,
+        drive_key: DriveKey | None = None,
         keep_key: Callable[[str, bytes], None] = lambda payload_sha256, file_key: None,
     ) -> None:
-        """`keep_key`: keeps the key of a sealed INDEX, durably, until the catalog has what is in it. So this home can
-        read it back without any identity if the process dies in between."""
+        """`drive_key`: what the drive encrypts with, for a set with that encryption. Refused if it cannot.
+
+        `keep_key` keeps the key of a sealed INDEX, durably, until the catalog has what is in it: so this home can read
+        it back without any identity if the process dies in between.
+        """
         self._set = backup_set
         self._chain = chain
         self._tape = tape
@@ -67,7 +72,7 @@ class SetWriter:
         self._keep_key = keep_key
         self._incremental = backup_set.type is not SetType.FULL
         self._file = TapeFileWriter(
-            drive, record_bytes=tape.record_bytes, block=tape.end_block, tape_file=tape.tape_files
+            drive, record_bytes=tape.record_bytes, block=tape.end_block, tape_file=tape.tape_files, key=drive_key
         )
         self._resume = ResumePoint(tar_offset=chain.tar_end)
         self._segment: Segment | None = None

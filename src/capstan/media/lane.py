@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Concatenate, ParamSpec, TypeVar
 
+from capstan.media.drive_keys import with_keys
 from capstan.tape.drive import TapeDrive
 
 P = ParamSpec("P")
@@ -17,7 +18,7 @@ class DriveLane:
     """Owns one drive. Everything that touches it goes through `run`, one call after another, on one thread."""
 
     def __init__(self, drive: TapeDrive, name: str) -> None:
-        self._drive = drive
+        self._drive = with_keys(drive)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"lane-{name}")
         self.name = name
 

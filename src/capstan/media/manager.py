@@ -31,6 +31,7 @@ from capstan.errors import (
 from capstan.format.append import FoundIndex, examine_tail, go_to_end
 from capstan.format.label import Label, read_label, write_label
 from capstan.format.layout import DEFAULT_RECORD_BYTES
+from capstan.media.drive_keys import DriveKeys, give_keys
 from capstan.media.lane import DriveLane
 from capstan.media.library import DriveSlot, OpenDevices, OpenLibrary, element_of
 from capstan.media.selection import choose_for_writing
@@ -85,6 +86,7 @@ class TapeManager:
         self._open_devices = open_devices
         self._record_bytes = record_bytes
         self._on_ahead = on_ahead
+        self.keys = DriveKeys()
         self._libraries: dict[str, OpenLibrary] = {}
         self._refused: dict[str, set[str]] = {}  # barcodes that a job has tried and must not try again
         self._failed: dict[str, set[str]] = {}  # barcodes that have failed in a job
@@ -231,6 +233,7 @@ class TapeManager:
                 if element.place != slot.address:
                     await library.move(element.place, slot.address)
                 await slot.lane.run(_load_cartridge)
+                await slot.lane.run(give_keys, self.keys.of(context.job_id))
             except (DeviceError, TransportError) as error:
                 slot.busy, slot.broken = False, str(error)
                 raise
@@ -290,6 +293,7 @@ class TapeManager:
         async def bring() -> None:
             async with library.robot:
                 try:
+                    await slot.lane.run(give_keys, {})
                     await library.send_home(slot)
                     await context.tell("cartridge.unloaded", drive=str(slot.address))
                 finally:

@@ -99,6 +99,7 @@ class PoolRow(Row):
     created_at: Mapped[datetime]
     scratch: Mapped[bool]
     recipients: Mapped[list[str]]
+    drive_key: Mapped[str] = mapped_column(String(16))
     require_escrow: Mapped[bool]
     description: Mapped[str] = mapped_column(Text)
 

@@ -109,7 +109,8 @@ class RestoreEngine:
         the result in its attribute `result`; IdentityNeeded, JobCancelled; and what ended the restore as a whole.
         """
         context.job.parameters[_BOOT] = boot_id()
-        return await self._restore(request, context, None, identities)
+        with self._manager.keys.lend(context.job_id, identities):
+            return await self._restore(request, context, None, identities)
 
     async def resume(
         self, request: RestoreRequest, context: JobContext, identities: Sequence[Identity] = ()
@@ -124,7 +125,8 @@ class RestoreEngine:
         trusted = bool(boot_id()) and job.parameters.get(_BOOT) == boot_id()
         earlier = EarlierRun(int(job.started_at.timestamp() * 1e6) * 1000, trusted)
         request = replace(request, reference=job.set_id or request.reference)
-        return await self._restore(request, context, earlier, identities)
+        with self._manager.keys.lend(context.job_id, identities):
+            return await self._restore(request, context, earlier, identities)
 
     async def _restore(
         self,

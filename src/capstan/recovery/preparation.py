@@ -9,10 +9,10 @@ from typing import Any
 
 from capstan.catalog.catalog import Catalog
 from capstan.catalog.chains import Shortfall, chain_of, find_shortfall, index_chain
-from capstan.core.backup import BackupSet, Segment, SetState
+from capstan.core.backup import BackupSet, Encryption, Segment, SetState
 from capstan.core.files import display_path
 from capstan.crypto.age import NoIdentity
-from capstan.crypto.identities import Identity
+from capstan.crypto.identities import DriveKey, Identity
 from capstan.errors import IdentityNeeded, NotFound
 from capstan.fileindex.store import FileIndexStore
 from capstan.format.sealing import SegmentOpener
@@ -148,8 +148,16 @@ def opens(segment: Segment, identities: Sequence[Identity]) -> bool:
         return False
 
 
+def check_drive_key(backup_set: BackupSet, identities: Sequence[Identity]) -> None:
+    """IdentityNeeded for a set that its drive has encrypted, with a key that is not among `identities`."""
+    held = {identity.key_id for identity in identities if isinstance(identity, DriveKey)}
+    if backup_set.encryption is Encryption.DRIVE and not held.intersection(backup_set.keys):
+        raise IdentityNeeded(what=f"set {backup_set.id}", keys=", ".join(backup_set.keys))
+
+
 def _check_openable(piece: Piece, identities: Sequence[Identity]) -> None:
     """All segments of a set are sealed for the same recipients: one tells of all. IdentityNeeded."""
+    check_drive_key(piece.backup_set, identities)
     segment = next((run.segment for visit in piece.plan.visits for run in visit.runs), None)
     if segment is not None and not opens(segment, identities):
         raise IdentityNeeded(what=f"set {piece.backup_set.id}", keys=", ".join(piece.backup_set.keys))

@@ -18,7 +18,7 @@ from typing import Any
 
 from capstan.catalog.catalog import Catalog, Repositories
 from capstan.clock import Clock
-from capstan.core.backup import Commit
+from capstan.core.backup import Commit, Encryption
 from capstan.core.ids import new_uuid
 from capstan.core.media import Cartridge, CartridgeState, Pool
 from capstan.crypto.identities import Identity
@@ -91,7 +91,7 @@ class RebuildEngine:
                 if cartridge.state is not CartridgeState.CLEANING:
                     inspections.append(await self._inspect(library, cartridge, spool, context, identities))
             await context.phase("record-set")
-            sets = await self._record(inspections)
+            sets = await self._record(inspections, context)
         finally:
             await asyncio.to_thread(shutil.rmtree, spool, ignore_errors=True)
         return {
@@ -116,11 +116,12 @@ class RebuildEngine:
         barcode = cartridge.barcode
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                async with self._manager.mount(
-                    library, barcode=barcode, purpose=Purpose.INSPECT, context=context
-                ) as mounted:
-                    await context.phase("read", cartridge=barcode)
-                    inspection = await mounted.lane.run(inspect_cartridge, barcode, spool, identities)
+                with self._manager.keys.lend(context.job_id, identities):
+                    async with self._manager.mount(
+                        library, barcode=barcode, purpose=Purpose.INSPECT, context=context
+                    ) as mounted:
+                        await context.phase("read", cartridge=barcode)
+                        inspection = await mounted.lane.run(inspect_cartridge, barcode, spool, identities)
                 break
             except (DeviceError, TransportError) as error:
                 inspection = Inspection(barcode, CartridgeState.SUSPECT, str(error))
@@ -135,7 +136,7 @@ class RebuildEngine:
             await context.warning("damaged", detail=f"{barcode}, block {trouble.block}: {trouble.what}")
         return inspection
 
-    async def _record(self, inspections: Sequence[Inspection]) -> Counter[str]:
+    async def _record(self, inspections: Sequence[Inspection], context: JobContext) -> Counter[str]:
         """Make the file indexes durable, then tell the catalog everything at once; the sets by their state."""
         found = _chosen(inspections)
         for index in found:
@@ -151,6 +152,10 @@ class RebuildEngine:
                         await self._ledger.enter_locked(catalog, locked)
                     affected.add(locked.header.set or "", [])
             states, gone = await _settle(catalog, affected)
+            open_pools = await _encrypt_pools(catalog, found, inspections)
+        for name in open_pools:
+            detail = f"pool {name} has locked sets, and its next ones would not be sealed: `capstan pool change {name}`"
+            await context.warning("pool-unsealed", detail=detail)
         for set_id in gone:
             await asyncio.to_thread(self._store.remove, set_id)
         return states
@@ -173,6 +178,27 @@ class RebuildEngine:
             blank_is_scratch = self._is_virtual(cartridge.library) or cartridge.state is CartridgeState.SCRATCH
             await catalog.media.save(_described(cartridge, inspection, blank_is_scratch=blank_is_scratch))
         return affected
+
+
+async def _encrypt_pools(
+    catalog: Repositories, found: Sequence[ReadIndex], inspections: Sequence[Inspection]
+) -> list[str]:
+    """Let pools that say nothing of encryption encrypt as their newest set does: nobody but the tapes knows of it when
+    the catalog was lost. Returns those with sets of which that cannot be said."""
+    newest = {index.manifest.backup_set.pool: index.manifest.backup_set for index in found}  # by ascending numbers
+    locked = {item.label.pool for item in inspections if item.label is not None and item.locked}
+    unknown = []
+    for name in sorted({*newest, *locked}):
+        pool = await catalog.media.find_pool(name)
+        if pool is None or pool.recipients or pool.drive_key:
+            continue
+        last = newest.get(name)
+        if last is not None and last.encryption is not Encryption.NONE:
+            drive_key = last.keys[0] if last.encryption is Encryption.DRIVE else ""
+            await catalog.media.save_pool(replace(pool, recipients=last.recipients, drive_key=drive_key))
+        elif last is None:
+            unknown.append(name)
+    return unknown
 
 
 async def _settle(catalog: Repositories, affected: _Affected) -> tuple[Counter[str], list[str]]:

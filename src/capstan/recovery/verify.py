@@ -15,7 +15,7 @@ from typing import Any
 
 from capstan.catalog.catalog import Catalog
 from capstan.clock import Clock
-from capstan.core.backup import BackupSet, Commit
+from capstan.core.backup import BackupSet, Commit, Encryption
 from capstan.core.ids import new_uuid
 from capstan.core.job import RestorePhase
 from capstan.core.media import CartridgeState
@@ -27,7 +27,7 @@ from capstan.media.manager import MountedCartridge, Purpose, TapeManager, check_
 from capstan.recovery.engine import new_report, progress, read_prepared, stopwatch, tell_damage, ticking
 from capstan.recovery.inspection import Inspection, check_headers, inspect_cartridge
 from capstan.recovery.phases import Phases
-from capstan.recovery.preparation import opens, prepare
+from capstan.recovery.preparation import check_drive_key, opens, prepare
 from capstan.recovery.reading import SetReading
 from capstan.recovery.report import RecoveryReport, Trouble, counts, raise_if_unsound
 from capstan.recovery.rows import Part, SetTable, kept_parts
@@ -62,22 +62,24 @@ class VerifyEngine:
         prepared = await prepare(self._catalog, self._store, reference, make_selector(), library, with_parents=False)
         segments = [segment for piece in prepared.pieces for segment in piece.table.segments.values()]
         sealed = not all(opens(segment, identities) for segment in segments)
+        check_drive_key(prepared.backup_set, identities)
         await phases.enter(RestorePhase.SELECT, files=prepared.files, bytes=prepared.content_bytes)
         report = new_report(context)
-        await read_prepared(
-            prepared,
-            None,
-            report,
-            phases,
-            context,
-            manager=self._manager,
-            elapsed=elapsed,
-            spool=self._spool,
-            digests=True,
-            identities=identities,
-            sealed=sealed,
-            partial=sealed,
-        )
+        with self._manager.keys.lend(context.job_id, identities):
+            await read_prepared(
+                prepared,
+                None,
+                report,
+                phases,
+                context,
+                manager=self._manager,
+                elapsed=elapsed,
+                spool=self._spool,
+                digests=True,
+                identities=identities,
+                sealed=sealed,
+                partial=sealed,
+            )
         await phases.catch_up()
         for barcode in sorted({trouble.barcode for trouble in report.damage}):
             await self._record(barcode, [trouble for trouble in report.damage if trouble.barcode == barcode])
@@ -107,16 +109,17 @@ class VerifyEngine:
         spool = self._spool / f"verify-{new_uuid()}"
         sets: list[dict[str, Any]] = []
         try:
-            async with self._manager.mount(
-                known.library or library, barcode=barcode, purpose=Purpose.INSPECT, context=context
-            ) as mounted:
-                await context.phase(RestorePhase.READ, cartridge=barcode)
-                inspection = await mounted.lane.run(_inspect, barcode, spool, identities)
-                report.damage += inspection.troubles
-                _compare(inspection, known.uuid, commits, report)
-                for backup_set, parts in self._sets(inspection, commits):
-                    sets.append(await self._verify_part(mounted, backup_set, parts, report, context, identities))
-                sets += [{"set_id": set_id, "locked": True} for set_id in _locked(inspection, sets)]
+            with self._manager.keys.lend(context.job_id, identities):
+                async with self._manager.mount(
+                    known.library or library, barcode=barcode, purpose=Purpose.INSPECT, context=context
+                ) as mounted:
+                    await context.phase(RestorePhase.READ, cartridge=barcode)
+                    inspection = await mounted.lane.run(_inspect, barcode, spool, identities)
+                    report.damage += inspection.troubles
+                    _compare(inspection, known.uuid, commits, report)
+                    for backup_set, parts in self._sets(inspection, commits):
+                        sets.append(await self._verify_part(mounted, backup_set, parts, report, context, identities))
+                    sets += [{"set_id": set_id, "locked": True} for set_id in _locked(inspection, sets)]
         finally:
             await asyncio.to_thread(shutil.rmtree, spool, ignore_errors=True)
         await self._record(barcode, report.damage)
@@ -133,6 +136,8 @@ class VerifyEngine:
             part = Part(index.manifest.sequence, index.files, index.frames, index.records, index.manifest.segments)
             parts.setdefault(set_id, []).append(part)
         for locked in inspection.locked:
+            if locked.header.encryption == Encryption.DRIVE:
+                continue  # without the key the drive does not even read the records
             sets.setdefault(locked.header.set or "", locked.backup_set())
         read = {index.header_sha256 for index in inspection.indexes}
         for commit in commits:

@@ -113,7 +113,7 @@ class BlockEncryption(Protocol):
 
     def set_key(self, key: bytes, key_id: str, *, encrypt: bool) -> None:
         """From now on read encrypted records with `key` (32 bytes), and clear ones as they are; with `encrypt`, write
-        encrypted ones, else clear ones. `key_id`, at most 12 bytes of ASCII, is kept with each record, in clear."""
+        encrypted ones, else clear ones. `key_id`: at most 12 bytes in hexadecimal, kept in clear with each record."""
         ...
 
     def clear_key(self) -> None:
@@ -126,8 +126,8 @@ class BlockEncryption(Protocol):
 
 
 class TapeDrive(Protocol):
-    """One drive. Not thread-safe: `media.lane.DriveLane` owns it on a thread of its own. `encryption`: None for a drive
-    that cannot."""
+    """One drive. Not thread-safe: `media.lane.DriveLane` owns it on a thread of its own. `encryption`: None if it
+    cannot."""
 
     address: str
     identity: DriveIdentity

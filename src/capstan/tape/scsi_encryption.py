@@ -35,7 +35,7 @@ class ScsiEncryption:
 
     def set_key(self, key: bytes, key_id: str, *, encrypt: bool) -> None:
         mode = EncryptionMode.ENCRYPT if encrypt else EncryptionMode.DISABLE
-        self._set(SetEncryption(mode, DecryptionMode.MIXED, key, key_id.encode("ascii")))
+        self._set(SetEncryption(mode, DecryptionMode.MIXED, key, bytes.fromhex(key_id)))
 
     def clear_key(self) -> None:
         self._set(SetEncryption(EncryptionMode.DISABLE, DecryptionMode.DISABLE))
@@ -43,7 +43,7 @@ class ScsiEncryption:
     def key_wanted(self) -> str | None:
         answer = self._query(cdb.security_protocol_in(PROTOCOL, InPage.NEXT_BLOCK, length=_ANSWER), _ANSWER)
         found = decode_next_block(answer)
-        return found.key_id.decode("ascii", "replace") if found.status in _ENCRYPTED else None
+        return found.key_id.hex() if found.status in _ENCRYPTED else None
 
     def _set(self, page: SetEncryption) -> None:
         data = memoryview(bytearray(encode_set(page)))

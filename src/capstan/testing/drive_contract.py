@@ -180,36 +180,36 @@ class DriveContract:
         """No key, or another one: an error that names the key, before the record; what is in clear is read all the
         same, and filemarks are passed."""
         encryption = _encryption(drive)
-        encryption.set_key(KEY, "mine", encrypt=True)
+        encryption.set_key(KEY, "aa11", encrypt=True)
         data = write(drive, 5000, None)
         encryption.clear_key()
         data += write(drive, 10)
         drive.rewind()
-        for key, key_id in ((b"", ""), (bytes(32), "other")):
+        for key, key_id in ((b"", ""), (bytes(32), "bb22")):
             if key:
                 encryption.set_key(key, key_id, encrypt=False)
-            with pytest.raises(DriveKeyNeeded, match="key mine"):
+            with pytest.raises(DriveKeyNeeded, match="key aa11"):
                 read(drive)
             assert drive.position().block == 0
         assert drive.space(1, SpaceUnit.FILEMARKS) == 1
         assert read(drive) == data[1]
         drive.rewind()
-        encryption.set_key(bytes(32), "mine", encrypt=False)  # it says that it is the one
+        encryption.set_key(bytes(32), "aa11", encrypt=False)  # it says that it is the one
         with pytest.raises(DriveKeyNeeded):
             read(drive)
-        encryption.set_key(KEY, "mine", encrypt=False)
+        encryption.set_key(KEY, "aa11", encrypt=False)
         assert read(drive) == data[0]
 
     def test_a_key_leaves_with_the_cartridge(self, drive: TapeDrive) -> None:
         """An unload forgets the key: whoever loads again must set it again, and else writes in clear."""
         encryption = _encryption(drive)
-        encryption.set_key(KEY, "mine", encrypt=True)
+        encryption.set_key(KEY, "aa11", encrypt=True)
         [data] = write(drive, 5000)
         drive.unload()
         drive.load()
         with pytest.raises(DriveKeyNeeded):
             read(drive)
-        encryption.set_key(KEY, "mine", encrypt=False)
+        encryption.set_key(KEY, "aa11", encrypt=False)
         assert read(drive) == data
 
 

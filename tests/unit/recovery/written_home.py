@@ -32,6 +32,7 @@ from capstan.format.tar import content_bytes, member_headers, padded
 from capstan.format.writer import CommitWritten, SetChain, SetWriter, TapeEnd
 from capstan.jobs.context import JobContext
 from capstan.jobs.warning_log import WarningLog
+from capstan.media.drive_keys import DriveKeys
 from capstan.media.lane import DriveLane
 from capstan.media.ledger import Ledger
 from capstan.recovery.engine import RestoreEngine
@@ -85,6 +86,7 @@ class MemoryManager:
 
     def __init__(self, home: WrittenHome) -> None:
         self._home = home
+        self.keys = DriveKeys()
         self.mounts: list[str] = []
         self.on_mount: Callable[[], object] = lambda: None
 

@@ -15,6 +15,7 @@ def upgrade() -> None:
     """Nothing that is there already is sealed."""
     with op.batch_alter_table("pools", schema=None) as batch_op:
         batch_op.add_column(sa.Column("recipients", sa.JSON(), nullable=False, server_default="[]"))
+        batch_op.add_column(sa.Column("drive_key", sa.String(16), nullable=False, server_default=""))
         batch_op.add_column(sa.Column("require_escrow", sa.Boolean(), nullable=False, server_default=sa.false()))
     with op.batch_alter_table("sets", schema=None) as batch_op:
         batch_op.add_column(sa.Column("encryption", sa.String(16), nullable=False, server_default="none"))
