@@ -69,6 +69,15 @@ class DriveKeyNeeded(DeviceError):
     hint = "unlock the key store that has this key (`capstan key list` says whether yours has), or import its export"
 
 
+class BlockChanged(DeviceError):
+    """A record was changed between host and drive: its protection says so. What was to be written was not."""
+
+    code = "block-changed"
+    remedy = Remedy.REPOSITION
+    message = "{device}: {command}: block {block} was changed on its way between host and drive"
+    hint = "check cable and adapter; nothing false was stored or taken for good"
+
+
 class MediumError(DeviceError):
     """The medium cannot be read or written here. The tape stands behind the bad block after a read."""
 

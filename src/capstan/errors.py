@@ -13,6 +13,7 @@ CapstanError
 ├── DeviceError                the device answered: no
 │   ├── PositionLost · NotReady · NoCartridgeLoaded · WriteProtected · MediumError · HardwareError
 │   ├── EndOfMedium · BlankMedium · IncompatibleMedium · BlockTooLarge · IllegalRequest · ReservationConflict
+│   ├── BlockChanged           between host and drive
 │   ├── DriveKeyNeeded         what the drive has encrypted needs a key
 │   ├── ChangerError           a move that cannot be made
 ├── FormatError                what is on the tape is not what it should be
@@ -38,6 +39,7 @@ up by code at the edge. `remedy` is what an engine may do about it, and the only
 from __future__ import annotations
 
 from capstan.device_errors import BlankMedium as BlankMedium
+from capstan.device_errors import BlockChanged as BlockChanged
 from capstan.device_errors import BlockTooLarge as BlockTooLarge
 from capstan.device_errors import ChangerError as ChangerError
 from capstan.device_errors import DeviceError as DeviceError

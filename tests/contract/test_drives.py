@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from capstan.errors import EndOfMedium, MediumError, PositionLost, TransportError, WriteProtected
+from capstan.errors import BlockChanged, EndOfMedium, MediumError, PositionLost, TransportError, WriteProtected
 from capstan.scsi.cdb import Op
+from capstan.scsi.transport import Command, Completion, Direction, ScsiTransport
 from capstan.scsi.virtual.faults import Fault, FaultKind, FaultPlan
 from capstan.scsi.virtual.library import LibrarySpec, VirtualLibrary
 from capstan.tape.changer import DriveAddress, SlotAddress
-from capstan.tape.drive import Room, TapeDrive
+from capstan.tape.drive import Read, Room, TapeDrive
 from capstan.tape.scsi_changer import ScsiMediaChanger
 from capstan.tape.scsi_drive import ScsiTapeDrive
 from capstan.testing.drive_contract import DriveContract, read, write
@@ -142,3 +144,86 @@ def test_what_lies_in_the_cartridge(tmp_path: Path) -> None:
             drive.read_block(buffer)
         drive.locate(1)
         assert bytes(buffer[: drive.read_block(buffer).length]) == b"in plain words" * 100
+
+
+class Corrupting:
+    """A path that flips a bit of every record, one way, while it is told to."""
+
+    def __init__(self, inner: ScsiTransport, opcode: int) -> None:
+        self.address, self.limits = inner.address, inner.limits
+        self._inner, self._opcode = inner, opcode
+        self.active = False
+
+    def execute(self, command: Command) -> Completion:
+        hit = self.active and command.cdb[0] == self._opcode and command.data is not None
+        if hit and command.direction is Direction.OUT:
+            command = replace(command, data=memoryview(bytearray(command.data)))
+            command.data[7] ^= 0x10
+        completion = self._inner.execute(command)
+        if hit and command.direction is Direction.IN:
+            command.data[7] ^= 0x10
+        return completion
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def corrupted(folder: Path, opcode: int) -> Iterator[tuple[ScsiTapeDrive, Corrupting]]:
+    """A drive behind a path that can be told to flip bits of one command's data."""
+    VirtualLibrary.create(folder / "lib", LibrarySpec("lib", cartridges=1, capacity_bytes=16 << 20))
+    library = VirtualLibrary.open(folder / "lib")
+    ScsiMediaChanger(library.changer_transport()).move(SlotAddress(1001), DriveAddress(101))
+    path = Corrupting(library.drive_transport(0), opcode)
+    drive = ScsiTapeDrive(path, sleep=lambda seconds: None)
+    drive.load()
+    yield drive, path
+    drive.close()
+    library.close()
+
+
+def test_a_bit_that_flips_on_its_way_to_the_drive(tmp_path: Path) -> None:
+    """The drive does not write it, and says so; behind a LOCATE the same record is written again."""
+    for drive, path in corrupted(tmp_path, Op.WRITE_6):
+        assert drive.capabilities.block_protection
+        [first] = write(drive, 5000)
+        path.active = True
+        with pytest.raises(BlockChanged, match="block 1"):
+            write(drive, 6000)
+        path.active = False
+        with pytest.raises(PositionLost):
+            write(drive, 1)
+        drive.locate(1)
+        [second] = write(drive, 6000)
+        drive.rewind()
+        assert (read(drive), read(drive), read(drive)) == (first, second, Read.END_OF_DATA)
+
+
+def test_a_bit_that_flips_on_its_way_from_the_drive(tmp_path: Path) -> None:
+    """It is never given on; read again, the record is what it was."""
+    for drive, path in corrupted(tmp_path, Op.READ_6):
+        [first] = write(drive, 5000)
+        drive.rewind()
+        path.active = True
+        with pytest.raises(BlockChanged, match="block 0"):
+            read(drive)
+        path.active = False
+        drive.locate(0)
+        assert read(drive) == first
+
+
+def test_a_reset_drive_is_told_again(tmp_path: Path) -> None:
+    """What stands behind records never becomes data: after a reset, which turns the protection off, it is turned on
+    before the next record; and the image of a cartridge has none of it."""
+    plan = FaultPlan((Fault(FaultKind.UNIT_ATTENTION, nth=3, opcodes=WRITES),))
+    for drive in opened(tmp_path, plan):
+        data = write(drive, 4096, 100)
+        with pytest.raises(PositionLost):
+            write(drive, 1)
+        drive.locate(2)
+        data += write(drive, 77)
+        drive.rewind()
+        assert [read(drive) for _ in data] == data
+        assert drive.capabilities.max_block == (8 << 20) - 4
+        drive.unload()
+        path = next(tmp_path.rglob("*.tap"))
+        assert path.stat().st_size == 4096 + 8 + 100 + 8 + 78 + 8

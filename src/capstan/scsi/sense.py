@@ -36,6 +36,7 @@ _TEXT = {
     (0x04, 0x00): "not ready",
     (0x04, 0x01): "becoming ready",
     (0x0C, 0x00): "write error",
+    (0x10, 0x01): "logical block guard check failed",
     (0x11, 0x00): "unrecovered read error",
     (0x15, 0x01): "mechanical positioning error",
     (0x1A, 0x00): "parameter list length error",

@@ -37,6 +37,7 @@ class DriveCapabilities:
     programmable_early_warning: bool = False  # mode page 10h/01h
     log_sense: bool = False
     attributes: bool = False  # MAM: READ ATTRIBUTE
+    block_protection: bool = False  # a CRC-32C guards each record on its way (SSC-5, 4.2.29); callers never see it
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import NoReturn
 
 from capstan.errors import (
     BlankMedium,
+    BlockChanged,
     BlockTooLarge,
     DeviceError,
-    DriveKeyNeeded,
-    EndOfMedium,
-    HardwareError,
     IllegalRequest,
     IncompatibleMedium,
     MediumError,
@@ -22,33 +21,23 @@ from capstan.errors import (
     PositionLost,
     ReservationConflict,
     TransportError,
-    WriteProtected,
 )
 from capstan.scsi import cdb, pages
+from capstan.scsi.block_protection import BYTES
 from capstan.scsi.sense import Key, Sense, decode_sense
 from capstan.scsi.transport import Command, Completion, Direction, ScsiTransport, Status
 from capstan.tape import timeouts
 from capstan.tape.discovery import discover, identify
 from capstan.tape.drive import BlockEncryption, BlockRead, DriveStatus, MediumCapacity, Position, Read, Room, SpaceUnit
 from capstan.tape.scsi_encryption import find_encryption
+from capstan.tape.scsi_errors import MEDIUM_ABSENT, block_name, device_error, loses_position, needs_key
+from capstan.tape.scsi_protection import BlockProtection
 
-_MEDIUM_ABSENT = (0x3A, 0x00)
-_ENCRYPTED = 0x74  # ASC of all that may be wrong with an encrypted record (SPC-5, annex F)
 _BECOMING_READY = (0x04, 0x01)
 _POLL_SECONDS = 1.0
 _BUSY_TRIES = 60
 _ATTENTIONS = 8  # as many in a row as a device may have queued; more is a device that is not well
 _MEBIBYTE = 1 << 20
-
-_ERRORS: dict[Key, type[DeviceError]] = {
-    Key.MEDIUM_ERROR: MediumError,
-    Key.HARDWARE_ERROR: HardwareError,
-    Key.ILLEGAL_REQUEST: IllegalRequest,
-    Key.DATA_PROTECT: WriteProtected,
-    Key.BLANK_CHECK: BlankMedium,
-    Key.VOLUME_OVERFLOW: EndOfMedium,
-    Key.NOT_READY: NotReady,
-}
 
 
 class ScsiTapeDrive:
@@ -64,9 +53,14 @@ class ScsiTapeDrive:
         self._sleep = sleep
         self._lost = ""  # why the position is unknown
         self._block = 0
+        self._prepared = False  # the drive knows how it is to work
         self._stopped_at_end = False  # the last SPACE ended there, not at a filemark
+        self._protection = BlockProtection(self._send_out)
         self.identity = identify(self._query)
         self.capabilities = discover(self._query, transport.limits)
+        limit = self.capabilities.max_block
+        if self._protection.is_offered(self._query, limit):
+            self.capabilities = replace(self.capabilities, max_block=limit - BYTES, block_protection=True)
         self.encryption: BlockEncryption | None = find_encryption(self._query, self._send_out)
 
     # ── status and cartridge ──────────────────────────────────────────────────────────────────────────
@@ -78,19 +72,17 @@ class ScsiTapeDrive:
                 return self._loaded_status()
             sense = decode_sense(completion.sense)
             if sense.key is Key.UNIT_ATTENTION:
-                self._lose(str(sense))
+                self._attention(sense)
                 continue
-            loaded = sense.asc != _MEDIUM_ABSENT[0]
-            return DriveStatus(ready=False, loaded=loaded and sense.key is Key.NOT_READY, detail=str(sense))
+            loaded = sense.key is Key.NOT_READY and sense.asc != MEDIUM_ABSENT[0]
+            return DriveStatus(ready=False, loaded=loaded, detail=str(sense))
         self._fail("TEST UNIT READY", completion)
 
     def _loaded_status(self) -> DriveStatus:
         mode = pages.decode_mode(self._query(cdb.mode_sense(0x00, length=64), 64))
         medium = pages.decode_mode(self._query(cdb.mode_sense(0x1D, length=64), 64, optional=True))
         worm = len(medium.page) > 2 and bool(medium.page[2] & 0x01)
-        return DriveStatus(
-            ready=True, loaded=True, write_protected=mode.write_protected, worm=worm, density=mode.density
-        )
+        return DriveStatus(True, True, write_protected=mode.write_protected, worm=worm, density=mode.density)
 
     def load(self) -> None:
         completion = self._send(cdb.load_unload(load=True), timeouts.LOAD)
@@ -111,22 +103,32 @@ class ScsiTapeDrive:
         self.rewind()
 
     def unload(self) -> None:
+        self._unprotect()
         self._lose("the cartridge was unloaded")
         for _ in range(_ATTENTIONS):
             completion = self._send(cdb.load_unload(load=False), timeouts.UNLOAD)
             if completion.status is Status.GOOD:
                 return
             sense = decode_sense(completion.sense)
-            if sense.code == _MEDIUM_ABSENT:
+            if sense.code == MEDIUM_ABSENT:
                 return
             if sense.key is not Key.UNIT_ATTENTION:
                 break
         self._fail("UNLOAD", completion)
 
+    def _unprotect(self) -> None:
+        """Programs that do not know of it must not read what stands behind records."""
+        if self._protection.on:
+            with suppress(DeviceError, TransportError):
+                self._protection.turn(on=False)
+        self._prepared = False
+
     def _prepare(self) -> None:
         """Variable block mode, buffered (SSC-5, 8.3.2): not kept by the drive when a cartridge leaves it."""
-        parameters = bytes((0, 0, 0x10, 8)) + bytes(8)
-        self._send_out("MODE SELECT", cdb.mode_select(len(parameters)), memoryview(bytearray(parameters)))
+        parameters = memoryview(bytearray((0, 0, 0x10, 8)) + bytes(8))
+        self._send_out("MODE SELECT", cdb.mode_select(len(parameters)), parameters)
+        self._protection.turn(on=True)
+        self._prepared = True
 
     # ── positions ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -205,41 +207,60 @@ class ScsiTapeDrive:
 
     def read_block(self, into: memoryview) -> BlockRead:
         self._check_position()
+        guarded = self._protection.on
+        buffer = self._protection.room(len(into)) if guarded else into
         # SILI stays off: with it, a record longer than the buffer would look like one that fits (SSC-5, 6.4).
-        completion = self._send(cdb.read(len(into)), timeouts.TRANSFER, into, Direction.IN)
-        if completion.status is Status.GOOD:
-            self._advance()
-            return BlockRead(Read.DATA, len(into) - completion.residual)
+        completion = self._send(cdb.read(len(buffer)), timeouts.TRANSFER, buffer, Direction.IN)
+        length = len(buffer) - completion.residual
+        if completion.status is not Status.GOOD:
+            met = self._met(completion, len(buffer))
+            if isinstance(met, Read):
+                return BlockRead(met)
+            length = met
+        self._advance()
+        if guarded:
+            plain = self._protection.received(length, into)
+            if plain is None:
+                raise self._changed("READ", self._block - 1)
+            length = plain
+        return BlockRead(Read.DATA, length)
+
+    def _met(self, completion: Completion, asked: int) -> int | Read:
+        """What READ met that did not end with GOOD: the length of a record, or what stands there instead."""
         if completion.status is Status.CHECK_CONDITION:
             sense = decode_sense(completion.sense)
             if sense.filemark:
                 self._advance()
-                return BlockRead(Read.FILEMARK)
+                return Read.FILEMARK
             if sense.key is Key.BLANK_CHECK or (sense.key is Key.NO_SENSE and sense.code == (0x00, 0x05)):
-                return BlockRead(Read.END_OF_DATA)
+                return Read.END_OF_DATA
             if sense.key in (Key.NO_SENSE, Key.RECOVERED_ERROR) and sense.incorrect_length:
-                self._advance()
                 missing = sense.information or 0
                 if missing < 0:
-                    raise BlockTooLarge(device=self.address, length=len(into) - missing, limit=len(into))
-                return BlockRead(Read.DATA, len(into) - missing)
+                    self._advance()
+                    raise BlockTooLarge(device=self.address, length=asked - missing, limit=asked)
+                return asked - missing
             if sense.key is Key.RECOVERED_ERROR or (sense.key is Key.NO_SENSE and sense.end_of_medium):
-                self._advance()
-                return BlockRead(Read.DATA, len(into) - completion.residual)
+                return asked - completion.residual
             if sense.key is Key.MEDIUM_ERROR:
                 block, self._block = self._block, -1
-                raise MediumError(device=self.address, command="READ", block=_name(block), sense=str(sense))
+                raise MediumError(device=self.address, command="READ", block=block_name(block), sense=str(sense))
         self._fail("READ", completion)
+
+    def _changed(self, command: str, block: int) -> BlockChanged:
+        self._lose("a record was changed on its way")
+        return BlockChanged(device=self.address, command=command, block=block_name(block))
 
     def write_block(self, block: memoryview) -> Room:
         self._check_position()
-        completion = self._send(cdb.write(len(block)), timeouts.TRANSFER, block, Direction.OUT)
+        data = self._protection.sent(block)
+        completion = self._send(cdb.write(len(data)), timeouts.TRANSFER, data, Direction.OUT)
         return self._written("WRITE", completion, 1)
 
     def write_filemarks(self, count: int = 1, *, immediate: bool = False) -> Room:
         self._check_position()
-        limit = timeouts.QUERY if immediate else timeouts.FILEMARK
-        completion = self._send(cdb.write_filemarks(count, immediate=immediate), limit)
+        timeout = timeouts.QUERY if immediate else timeouts.FILEMARK
+        completion = self._send(cdb.write_filemarks(count, immediate=immediate), timeout)
         return self._written("WRITE FILEMARKS", completion, count)
 
     def flush(self) -> None:
@@ -276,6 +297,7 @@ class ScsiTapeDrive:
         return pages.decode_tape_alerts(self._query(cdb.log_sense(0x2E), 8192, optional=True))
 
     def close(self) -> None:
+        self._unprotect()
         self._transport.close()
 
     # ── commands and what may go wrong with them ──────────────────────────────────────────────────────
@@ -290,7 +312,7 @@ class ScsiTapeDrive:
                 return bytes(buffer[: size - completion.residual])
             sense = decode_sense(completion.sense)
             if sense.key is Key.UNIT_ATTENTION:
-                self._lose(str(sense))
+                self._attention(sense)
                 continue
             if optional and sense.key in (Key.ILLEGAL_REQUEST, Key.NOT_READY):
                 return b""
@@ -311,7 +333,7 @@ class ScsiTapeDrive:
             sense = decode_sense(completion.sense)
             if completion.status is Status.CHECK_CONDITION and sense.key is Key.UNIT_ATTENTION:
                 # Not carried out (SAM-5, 5.14). These commands ask for no known position: say it again.
-                self._lose(str(sense))
+                self._attention(sense)
                 continue
             break
         self._fail(name, completion)
@@ -338,10 +360,17 @@ class ScsiTapeDrive:
     def _check_position(self) -> None:
         if self._lost:
             raise PositionLost(device=self.address, reason=self._lost)
+        if not self._prepared:  # a reset has made the drive forget
+            self._prepare()
 
     def _lose(self, reason: str) -> None:
         self._lost = reason
         self._block = -1
+
+    def _attention(self, sense: Sense) -> None:
+        """Something has happened to the drive: it may stand anywhere, and have forgotten how it was set."""
+        self._lose(str(sense))
+        self._prepared = self._protection.on = False
 
     def _found(self, block: int) -> None:
         self._lost = ""
@@ -360,23 +389,11 @@ class ScsiTapeDrive:
             self._lose(f"{command} ended with {completion.status.name}")
             raise NotReady(device=self.address, command=command, sense=completion.status.name.lower())
         if sense.key is Key.UNIT_ATTENTION:
-            self._lose(str(sense))
+            self._attention(sense)
             raise PositionLost(device=self.address, reason=str(sense))
-        raise self._device_error(command, sense)
-
-    def _device_error(self, command: str, sense: Sense) -> DeviceError:
-        block = _name(self._block)
-        if sense.key in (Key.MEDIUM_ERROR, Key.HARDWARE_ERROR, Key.ABORTED_COMMAND) or sense.deferred:
+        block, key = block_name(self._block), ""
+        if loses_position(sense):
             self._lose(str(sense))
-        if sense.key is Key.DATA_PROTECT and sense.asc == _ENCRYPTED:
-            key = (self.encryption.key_wanted() if self.encryption else None) or "of another program"
-            return DriveKeyNeeded(device=self.address, block=block, key=key, sense=str(sense))
-        if sense.key is Key.NOT_READY and sense.asc == _MEDIUM_ABSENT[0]:
-            return NoCartridgeLoaded(device=self.address)
-        if sense.asc == 0x30 and sense.code != (0x30, 0x0C):
-            return IncompatibleMedium(device=self.address, command=command, sense=str(sense))
-        return _ERRORS.get(sense.key, DeviceError)(device=self.address, command=command, sense=str(sense), block=block)
-
-
-def _name(block: int) -> str:
-    return str(block) if block >= 0 else "unknown"
+        elif needs_key(sense) and self.encryption is not None:
+            key = self.encryption.key_wanted() or ""
+        raise device_error(sense, device=self.address, command=command, block=block, key=key)

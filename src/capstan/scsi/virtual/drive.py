@@ -11,13 +11,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import ClassVar
 
-from capstan.scsi.cdb import Op, SpaceCode
+from capstan.scsi.cdb import Op
 from capstan.scsi.sense import Key, Sense
 from capstan.scsi.virtual.cartridge import VirtualCartridge
 from capstan.scsi.virtual.drive_pages import log_page, mode_page
 from capstan.scsi.virtual.encryption import DriveCipher
 from capstan.scsi.virtual.generations import Generation, can_read, can_write
+from capstan.scsi.virtual.guard import BlockGuard
 from capstan.scsi.virtual.image import BadRecord, TapeImage
+from capstan.scsi.virtual.motion import space
 from capstan.scsi.virtual.target import INVALID_FIELD, INVALID_OPCODE, CheckCondition, illegal, inquiry_answer, put
 from capstan.scsi.virtual.timing import Timing
 
@@ -41,6 +43,7 @@ class VirtualDrive:
         self._attentions: list[Sense] = [Sense(Key.UNIT_ATTENTION, 0x29, 0x00)]
         self._prevented = False
         self._cipher = DriveCipher()
+        self._guard = BlockGuard()
 
     # ── what the robot does ───────────────────────────────────────────────────────────────────────────
 
@@ -79,6 +82,7 @@ class VirtualDrive:
 
     def reset(self) -> None:
         self._position = 0
+        self._guard = BlockGuard()
 
     def perform(self, cdb: bytes, data: memoryview | None) -> int:
         command = self._COMMANDS.get(cdb[0])
@@ -191,53 +195,11 @@ class VirtualDrive:
     def _space(self, code: int, count: int) -> int:
         tape = self._ready()
         before = self._position
-        try:
-            if code == SpaceCode.END_OF_DATA:
-                self._position = tape.count
-            elif code == SpaceCode.FILEMARKS:
-                self._space_filemarks(tape, count)
-            elif code == SpaceCode.BLOCKS:
-                self._space_blocks(tape, count)
-            else:
-                raise illegal(*INVALID_FIELD)
-        finally:
-            self._timing.locate(before, self._position, tape.count)
+        self._position, stopped = space(tape, code, before, count)
+        self._timing.locate(before, self._position, tape.count)
+        if stopped is not None:
+            raise CheckCondition(stopped)
         return 0
-
-    def _space_filemarks(self, tape: TapeImage, count: int) -> None:
-        at = tape.file_number(self._position) + (count - 1 if count > 0 else count)
-        if count == 0:
-            return
-        if at < 0:
-            self._position = 0
-            raise _stopped(-at, 0x04, end=True)
-        if at >= len(tape.filemarks):
-            passed = len(tape.filemarks) - tape.file_number(self._position)
-            self._position = tape.count
-            raise CheckCondition(Sense(Key.BLANK_CHECK, *_BLANK, information=count - passed))
-        self._position = tape.filemarks[at] + (1 if count > 0 else 0)
-
-    def _space_blocks(self, tape: TapeImage, count: int) -> None:
-        if count > 0:
-            mark = tape.file_number(self._position)
-            stop = tape.filemarks[mark] if mark < len(tape.filemarks) else tape.count
-            moved = min(count, stop - self._position)
-            self._position += moved
-            if moved < count:
-                if self._position == tape.count:
-                    raise CheckCondition(Sense(Key.BLANK_CHECK, *_BLANK, information=count - moved))
-                self._position += 1
-                raise _stopped(count - moved, 0x01)
-        elif count < 0:
-            mark = tape.file_number(self._position) - 1
-            stop = tape.filemarks[mark] + 1 if mark >= 0 else 0
-            moved = min(-count, self._position - stop)
-            self._position -= moved
-            if moved < -count:
-                if self._position == 0:
-                    raise _stopped(-count - moved, 0x04, end=True)
-                self._position -= 1
-                raise _stopped(-count - moved, 0x01)
 
     # ── data ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -264,6 +226,7 @@ class VirtualDrive:
                 self._position = number  # before the record that was not read (SSC-5, 4.2.27.6)
             raise
         self._timing.transfer(length)
+        length = self._guard.send(buffer, length)
         moved = min(length, len(buffer))
         # SILI hides a short record, and a long one too while the block length is zero (SSC-5, 6.4).
         if length != wanted and not (cdb[1] & 0x02 and (length < wanted or self._block_length == 0)):
@@ -277,13 +240,14 @@ class VirtualDrive:
             raise illegal(*INVALID_FIELD)
         if data is None or length == 0:
             return 0
+        record = self._guard.receive(data)
         self._check_writable(tape, length + 8)
         try:
-            self._cipher.write(tape, self._position, data)
+            self._cipher.write(tape, self._position, record)
         except OSError:
             raise CheckCondition(Sense(Key.MEDIUM_ERROR, 0x0C, 0x00)) from None
         self._position += 1
-        self._timing.transfer(length)
+        self._timing.transfer(len(record))
         self._warn(tape, moved=length)
         return length
 
@@ -337,7 +301,8 @@ class VirtualDrive:
             cartridge.facts.write_protected or not can_write(self.generation, cartridge.generation)
         )
         density = cartridge.generation.density if cartridge is not None and self._tape is not None else 0
-        page = mode_page(cdb[2] & 0x3F, cdb[3], worm=cartridge is not None and cartridge.facts.worm)
+        worm = cartridge is not None and cartridge.facts.worm
+        page = self._guard.page(cdb[2] & 0x3F, cdb[3]) or mode_page(cdb[2] & 0x3F, cdb[3], worm=worm)
         descriptor = b"" if cdb[1] & 0x08 else bytes((density, 0, 0, 0, 0)) + self._block_length.to_bytes(3, "big")
         body = bytes((0, 0x90 if protected else 0x10, len(descriptor))) + descriptor + page
         return put(data, bytes((len(body),)) + body, cdb[4])
@@ -348,6 +313,7 @@ class VirtualDrive:
             raise illegal(0x1A)
         if parameters[3] >= 8:
             self._block_length = int.from_bytes(parameters[9:12], "big")
+        self._guard.select(parameters[4 + parameters[3] :])
         return len(parameters)
 
     def _log_sense(self, cdb: bytes, data: memoryview | None) -> int:
@@ -390,10 +356,3 @@ class VirtualDrive:
         Op.SPACE_16: _space_16,
         Op.LOCATE_16: _locate_16,
     }
-
-
-def _stopped(residual: int, ascq: int, *, end: bool = False) -> CheckCondition:
-    """SPACE stopped at a filemark (0/00/01) or at the beginning (0/00/04)."""
-    return CheckCondition(
-        Sense(Key.NO_SENSE, 0x00, ascq, filemark=ascq == 0x01, end_of_medium=end, information=residual)
-    )
