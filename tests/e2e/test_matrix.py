@@ -42,7 +42,7 @@ def way(encryption: str, home: Home, folder: Path) -> Way:
 def test_all_that_is_done_with_a_set(home: Home, tmp_path: Path, codec: str, encryption: str, capacity: str) -> None:
     """Whole restore, single file, verification, a rebuild of a lost catalog and an incremental set on top of it: all
     identical, on one cartridge and over several."""
-    home.configure(**SMALL, spooled_segment_bytes=1 << 20)
+    home.configure(**SMALL, spooled_segment_bytes=1200 << 10)
     home.library(capacity)
     tree = make_tree(tmp_path / "source", files=20, large=(10 << 20) if capacity == "8MiB" else (1 << 20))
     chosen = way(encryption, home, tmp_path)

@@ -112,12 +112,17 @@ def test_a_chain_of_both_containers(home: Home, tree: Path, tmp_path: Path, code
     check_whole(home, last["set_id"], tree, tmp_path / "all")
 
 
-def test_spanning_cartridges(tmp_path: Path) -> None:
-    """A file larger than a segment and than a cartridge; the cut falls on any place of a segment, which is then
-    written whole on the next cartridge; no tape file is torn."""
+@pytest.mark.parametrize(
+    ("capacity", "commit_bytes"),
+    [("6MiB", 32 << 20), ("7MiB", 32 << 20), ("7MiB", 64 << 10)],
+    ids=["at-the-end", "inside", "behind-a-commit-point"],
+)
+def test_spanning_cartridges(tmp_path: Path, capacity: str, commit_bytes: int) -> None:
+    """A file larger than a segment and than a cartridge; a segment in which the early warning comes is written whole on
+    the next cartridge, and nothing that counts is left of it on this one."""
     home = Home(tmp_path / "home")
-    home.configure(**SMALL, spooled_segment_bytes=1 << 20)
-    home.library("6MiB", cartridges=8)
+    home.configure(**SMALL, spooled_segment_bytes=1 << 20, commit_bytes=commit_bytes)
+    home.library(capacity, cartridges=8)
     tree = odd_tree(tmp_path / "source")
     (tree / "larger").write_bytes(random.Random(5).randbytes(9 << 20))
     result = home.run("backup", tree, "--name", "t", *PACKED, "--codec", "copy").json
@@ -127,9 +132,13 @@ def test_spanning_cartridges(tmp_path: Path) -> None:
     numbers = []
     for barcode in result["cartridges"]:
         dump = home.run("tape", "dump", barcode).json
-        assert dump[-1]["kind"] == "index"
-        numbers += [item["segment"] for item in dump if item["kind"] == "segment"]
+        last = max(place for place, item in enumerate(dump) if item["kind"] == "index")
+        assert last == len(dump) - 1 or commit_bytes < 1 << 20
+        numbers += (found := [item["segment"] for item in dump[:last] if item["kind"] == "segment"])
+        assert len(found) <= 3, "there the early warning comes, and all that is behind it is for INDEXes"
         home.run("verify", barcode)
+    states = {item["barcode"]: item["state"] for item in home.run("tape", "list").json}
+    assert {states[barcode] for barcode in result["cartridges"][:-1]} == {"full"}
     assert numbers == list(range(len(numbers)))
     shutil.rmtree(home.path / "indexes")
     (home.path / "catalog.db").unlink()

@@ -36,7 +36,6 @@ from capstan.tape.drive import TapeDrive
 
 # An INDEX must fit behind the early warning, so a commit is due after this many rows too (about 60 bytes each).
 COMMIT_ROWS = 2_000_000
-_PIECE = 4 << 20
 
 
 class SetWriter:
@@ -147,16 +146,16 @@ class SetWriter:
         """As a segment of its own. At the early warning, if more is left than a frame: go back to where it began."""
         self._open_segment(frame.tar_offset)
         number = self._next_segment
-        left = archive.payload_bytes
+        left, size = archive.payload_bytes, self._parameters.frame_bytes
         with spooling(self._spool):
             archive.file.seek(0)
         while left:
-            if self._file.early_warning and left > self._parameters.frame_bytes:
+            if self._file.early_warning and left > size:
                 self._file.abandon()
                 self._segment = self._sealer = None
                 return False
             with spooling(self._spool):
-                piece = archive.file.read(min(left, _PIECE))
+                piece = archive.file.read(min(left, size))
             (self._sealer or self._file).write(piece)
             left -= len(piece)
         for tar_offset, tar_bytes in archive.frames:
@@ -361,7 +360,7 @@ class SetWriter:
     def _write_index(self, header: bytes, payload: IndexPayload) -> None:
         self._file.begin(header)
         with payload.path.open("rb") as source:
-            while piece := source.read(_PIECE):
+            while piece := source.read(4 << 20):
                 self._file.write(piece)
         self._file.end(synchronous=True)
 
