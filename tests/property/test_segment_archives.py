@@ -229,6 +229,9 @@ def test_contents_anywhere(data, places, tar_offset) -> None:
             assembler.write(piece)
     assembler.finish()
     assert out == data
+    for beyond in (Content(0, len(data) + 1, b"f"), Content(len(data) + 1, 0, b"f")):
+        with pytest.raises(ValueError, match="behind"):
+            list(RawSegment(io.BytesIO(data), tar_offset, len(data), [beyond]).members())
     if contents and contents[-1].length:
         again = RawSegment(io.BytesIO(data), tar_offset, len(data), [*contents, contents[-1]])
         with pytest.raises(ValueError, match="overlap"):

@@ -170,13 +170,14 @@ class Watched(SevenZip):
     def __init__(self) -> None:
         self.begun = threading.Semaphore(0)
         self.may_go_on = threading.Semaphore(0)
-        self.count = 0
+        self.count = self.finished = 0
 
     def pack(self, segment: RawSegment, packed: IO[bytes], *, method: str, level: int, workers: int) -> None:
         self.count += 1
         self.begun.release()
         self.may_go_on.acquire()
         super().pack(segment, packed, method=method, level=level, workers=workers)
+        self.finished += 1
 
 
 @pytest.fixture
@@ -197,6 +198,10 @@ def test_the_next_is_made_while_one_is_written(tree: Path, watched: Watched, run
         watched.may_go_on.release()
         assert pipeline.next_frame() is not None
         assert watched.begun.acquire(timeout=60)
+        watched.may_go_on.release(100)
+        with pipeline._changed:
+            pipeline._changed.wait_for(lambda: pipeline._ready is not None)  # the third, which nobody takes
+        pipeline.stop()
         assert watched.count == 3
     finally:
         watched.may_go_on.release(100)
@@ -223,7 +228,7 @@ def test_stopping_in_the_middle_of_packing(tree: Path, watched: Watched, run: Ca
     watched.may_go_on.release(100)
     stopping.join()
     assert pipeline.next_frame() is None
-    assert watched.count == 1
+    assert (watched.count, watched.finished) == (1, 0)
 
 
 def test_what_does_not_read_back_is_not_given(

@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 import pytest
-from py7zr import SevenZipFile
+from py7zr import FILTER_COPY, SevenZipFile
 
 from capstan.errors import InvalidValue
 from capstan.format.containers import Packing, find_container, parse_packing
@@ -80,12 +80,16 @@ def test_an_archive_of_something_else(tmp_path: Path) -> None:
         [(members[0][0], members[0][1].replace(b"1200 ", b"120 ")), *members[1:]],
         [(members[0][0], members[0][1].replace(b" 3000 ", b" 30000 ")), *members[1:]],
     ):
-        with SevenZipFile(tmp_path / "b.7z", "w") as archive:
+        with SevenZipFile(tmp_path / "b.7z", "w", filters=[{"id": FILTER_COPY}]) as archive:
             for name, data in changed:
                 archive.writestr(data, name)
         with pytest.raises(ValueError):
             unpacked(tmp_path / "b.7z")
         (tmp_path / "b.7z").unlink()
+    with SevenZipFile(tmp_path / "b.7z", "w", filters=[{"id": FILTER_COPY}]) as archive:
+        for name, data in members:
+            archive.writestr(data, name)
+    assert unpacked(tmp_path / "b.7z") == DATA
 
 
 def test_what_py7zr_writes_in_several_folders_or_otherwise_packed(tmp_path: Path) -> None:
