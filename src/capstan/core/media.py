@@ -25,7 +25,8 @@ class Pool:
     """A group of cartridges that sets are written to. `scratch`: takes scratch cartridges by itself.
 
     `recipients`: whom its sets are sealed for, when a backup names nobody else; without any they are not.
-    `require_escrow`: nothing is written to it before an export of a key that opens it was proven.
+    `require_escrow`: nothing is written to it before an export of a key that opens it was proven. `copy_pool`: the pool
+    that each of its sets is copied to; "" for none.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Pool:
     recipients: list[str] = field(default_factory=list)
     require_escrow: bool = False
     description: str = ""
+    copy_pool: str = ""
 
 
 @dataclass(slots=True)
