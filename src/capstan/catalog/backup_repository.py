@@ -118,7 +118,7 @@ class SqlBackupRepository:
     async def list_copies(self, set_id: str) -> Sequence[Commit]:
         return [commit for commit in await self._commits(set_id, None, originals=False) if commit.copy]
 
-    async def _commits(self, set_id: str | None, cartridge: str | None, *, originals: bool) -> list[Commit]:
+    async def _commits(self, set_id: str | None, cartridge: str | None, *, originals: bool) -> Sequence[Commit]:
         query = (
             select(CommitRow)
             .join(SetRow, SetRow.id == CommitRow.set_id)

@@ -167,7 +167,9 @@ def _chain(current: State, set_id: str, *, stored: bool = False) -> tuple[FileSe
 
 async def _committed(capstan: Capstan, catalog: Repositories, set_id: str) -> list[Path]:
     """The file index of a set, of its commit points only: what a killed process left beside them does not count."""
-    sequences = {commit.sequence for commit in await catalog.backups.list_commits(set_id=set_id)}
+    from capstan.catalog.chains import all_commits
+
+    sequences = {commit.sequence for commit in await all_commits(catalog, set_id) if not commit.locked}
     return [part.files for part in capstan.store.parts(set_id, sorted(sequences))]
 
 

@@ -380,4 +380,5 @@ class SetWriter:
             encryption=self._set.encryption.value,
             keys=" ".join(self._set.keys),
             set_number=self._set.number,
+            copy=0,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -102,12 +102,14 @@ class TapeManager:
             _, library = self._libraries.popitem()
             await library.close()
 
-    async def mark(self, barcode: str, state: CartridgeState, reason: str) -> None:
-        """Note what became of a cartridge."""
+    async def mark(
+        self, barcode: str, state: CartridgeState, reason: str, *, was: Sequence[CartridgeState] = tuple(CartridgeState)
+    ) -> None:
+        """Note what became of a cartridge, if it is in one of the states `was`."""
         async with self._catalog.transaction() as catalog:
             cartridge = await catalog.media.get(barcode)
-            cartridge.state, cartridge.reason = state, reason
-            await catalog.media.save(cartridge)
+            if cartridge.state in was:
+                await catalog.media.save(replace(cartridge, state=state, reason=reason))
 
     @asynccontextmanager
     async def mount(
@@ -118,8 +120,9 @@ class TapeManager:
         context: JobReporter,
         barcode: str | None = None,
         pool: str | None = None,
+        avoid: Collection[str] = (),
     ) -> AsyncIterator[MountedCartridge]:
-        """Mount `barcode`, or for writing the next cartridge of `pool`; at the end it goes home.
+        """Mount `barcode`, or for writing the next cartridge of `pool` but those of `avoid`; at the end it goes home.
 
         For writing it belongs to its pool afterwards: a scratch cartridge is labelled. CartridgeMissing,
         NoCartridgeAvailable, NoDriveAvailable; WrongCartridge, NotCapstanTape, TapeAheadOfCatalog when what is in the
@@ -128,7 +131,7 @@ class TapeManager:
         """
         open_library = await self.open(library)
         while True:
-            slot, cartridge = await self._load(open_library, barcode, pool, context)
+            slot, cartridge = await self._load(open_library, barcode, pool, context, avoid)
             try:
                 mounted = await self._identify(slot, cartridge, purpose, pool, context)
             except BaseException:
@@ -214,11 +217,16 @@ class TapeManager:
     # ── into the drive ────────────────────────────────────────────────────────────────────────────────
 
     async def _load(
-        self, library: OpenLibrary, barcode: str | None, pool: str | None, context: JobReporter
+        self,
+        library: OpenLibrary,
+        barcode: str | None,
+        pool: str | None,
+        context: JobReporter,
+        avoid: Collection[str] = (),
     ) -> tuple[DriveSlot, Cartridge]:
         async with library.robot:
             inventory = await library.inventory()
-            cartridge = await self._choose(library, barcode, pool, context)
+            cartridge = await self._choose(library, barcode, pool, context, avoid)
             if not library.tidied:
                 for error in await library.tidy(inventory, cartridge.barcode):
                     await context.warning("drive-failed", detail=str(error))
@@ -242,7 +250,7 @@ class TapeManager:
         return slot, cartridge
 
     async def _choose(
-        self, library: OpenLibrary, barcode: str | None, pool: str | None, context: JobReporter
+        self, library: OpenLibrary, barcode: str | None, pool: str | None, context: JobReporter, avoid: Collection[str]
     ) -> Cartridge:
         busy = {slot.address for slot in library.drives.values() if slot.busy}
         if barcode is not None:
@@ -257,7 +265,8 @@ class TapeManager:
         async with self._catalog.snapshot() as catalog:
             present = await catalog.media.list(library=library.name)
         taken = {item.barcode for item in present if item.place in {str(address) for address in busy}}
-        chosen = choose_for_writing(present, wanted, unavailable=taken | self._refused.get(context.job_id, set()))
+        unavailable = taken | self._refused.get(context.job_id, set()) | set(avoid)
+        chosen = choose_for_writing(present, wanted, unavailable=unavailable)
         if chosen is None:
             unknown = sum(item.state is CartridgeState.UNKNOWN and bool(item.place) for item in present)
             hint = {"hint": _UNKNOWN_HINT.format(count=unknown, library=library.name)} if unknown else {}

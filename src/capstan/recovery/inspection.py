@@ -85,7 +85,7 @@ def read_indexes(drive: TapeDrive, inspection: Inspection, spool: Path, identiti
             inspection.locked.append(index)
             continue
         commits = index.manifest.commits
-        expected = max(commits, key=lambda link: link.sequence).header_sha256 if commits else ""
+        expected = commits[-1].header_sha256 if commits else ""
         if index.header.set_previous_index_sha256 != expected:
             what = "it does not follow the INDEX that its manifest names as the one before"
             inspection.troubles.append(Trouble(barcode, place.block, what))

@@ -84,6 +84,7 @@ class VerifyEngine:
             "set_id": prepared.backup_set.id,
             "name": prepared.backup_set.name,
             "cartridges": prepared.plan.barcodes,
+            "copies_used": prepared.copies_used(),
             "unchecked_files": report.unchecked,
         }
         return await self._finish(report, result, context, elapsed)
@@ -124,12 +125,17 @@ class VerifyEngine:
 
     def _sets(self, inspection: Inspection, commits: Sequence[Commit]) -> list[tuple[str, str, list[Part]]]:
         """Set by set in the order of the tape: id, codec, and the parts that lie on this cartridge."""
-        parts: dict[str, list[Part]] = {}
         codecs: dict[str, str] = {}
+        latest: dict[
+            tuple[str, int, int], Part
+        ] = {}  # of a copy, a later INDEX of an interval names all of an earlier one
         for index in inspection.indexes:
-            set_id = index.manifest.backup_set.id
+            manifest, set_id = index.manifest, index.manifest.backup_set.id
             codecs[set_id] = index.header.codec or ""
-            part = Part(index.manifest.sequence, index.files, index.frames, index.records, index.manifest.segments)
+            part = Part(manifest.sequence, index.files, index.frames, index.records, manifest.segments)
+            latest[set_id, manifest.copy, manifest.sequence] = part
+        parts: dict[str, list[Part]] = {}
+        for (set_id, _, _), part in latest.items():
             parts.setdefault(set_id, []).append(part)
         for locked in inspection.locked:
             codecs.setdefault(locked.header.set or "", locked.header.codec or "")
@@ -174,7 +180,7 @@ class VerifyEngine:
         reading.start()
         try:
             async with ticking(tick):
-                for visit in plan.visits:
+                while (visit := await reading.next_visit()) is not None:
                     await reading.read(mounted, visit)
                 await reading.finish()
         finally:
