@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from capstan.backup.engine import BackupEngine
 from capstan.backup.filesystem import FilesystemSource
@@ -32,12 +33,14 @@ from capstan.fileindex.search import FileSearch
 from capstan.fileindex.store import FileIndexStore
 from capstan.format.codecs import parse_codec
 from capstan.format.layout import ArchiveParameters
+from capstan.jobs.context import JobContext
 from capstan.jobs.runner import JobRunner
 from capstan.media.adoption import Adoption
 from capstan.media.ledger import Ledger
 from capstan.media.library import LibraryDevices
 from capstan.media.manager import TapeManager
 from capstan.media.operations import TapeOperations
+from capstan.recovery.copying import CopyEngine
 from capstan.recovery.earlier import DirectoryJournal, EarlierRun
 from capstan.recovery.engine import RestoreEngine
 from capstan.recovery.filesystem import FilesystemTarget
@@ -72,6 +75,12 @@ class Capstan:
     restore: RestoreEngine
     verify: VerifyEngine
     rebuild: RebuildEngine
+    copying: CopyEngine
+
+    async def back_up(self, request: BackupRequest, job: JobContext, *, resume: bool = False) -> dict[str, Any]:
+        """Run or resume a backup, and then make the copy that its pool demands."""
+        run = self.backup.resume if resume else self.backup.run
+        return await self.copying.after_backup(await run(request, job), job, library=request.library)
 
     def parameters(self, codec: str | None = None) -> ArchiveParameters:
         """The settings of `[archive]` with another codec, if one is given."""
@@ -253,6 +262,9 @@ def _wire(
             spool=home.spool,
         )
 
+    def proven_keys() -> set[str]:
+        return {key.id for key in stored_keys(home) if key.proven_at}
+
     def open_target(request: RestoreRequest, tell: Tell, *, job_id: str, earlier: EarlierRun | None) -> RecoveryTarget:
         _check_target(home, request.to)
         return FilesystemTarget(
@@ -285,7 +297,7 @@ def _wire(
             chain_limit=settings.engine.chain_limit,
             workers=settings.engine.workers or min(os.cpu_count() or 1, _MAX_WORKERS),
             open_source=open_source,
-            proven_keys=lambda: {key.id for key in stored_keys(home) if key.proven_at},
+            proven_keys=proven_keys,
         ),
         restore=RestoreEngine(catalog=catalog, manager=manager, store=store, clock=clock, open_target=open_target),
         verify=VerifyEngine(catalog=catalog, manager=manager, store=store, clock=clock, spool=home.spool),
@@ -297,6 +309,15 @@ def _wire(
             clock=clock,
             spool=home.spool,
             is_virtual=lambda name: name in settings.libraries,
+        ),
+        copying=CopyEngine(
+            catalog=catalog,
+            manager=manager,
+            ledger=ledger,
+            store=store,
+            clock=clock,
+            spool=home.spool,
+            proven_keys=proven_keys,
         ),
     )
 

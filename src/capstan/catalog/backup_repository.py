@@ -127,7 +127,8 @@ class SqlBackupRepository:
                 *(CommitRow.committed_at, CommitRow.cartridge),
             )
         )
-        pieces = select(SegmentRow).order_by(SegmentRow.stream, SegmentRow.number)
+        # As their INDEX names them: in a copy that may be another order than that of the stream.
+        pieces = select(SegmentRow).order_by(SegmentRow.stream, SegmentRow.block)
         if set_id is not None:
             query, pieces = query.where(CommitRow.set_id == set_id), pieces.where(SegmentRow.set_id == set_id)
         if cartridge is not None:

@@ -133,7 +133,7 @@ def resume(context: typer.Context, job_id: str) -> None:
         kinds.append(job.kind)
         if job.kind is JobKind.BACKUP:
             wanted = BackupRequest.from_parameters(job.parameters)
-            _, result = await capstan.jobs.resume(job.id, lambda running: capstan.backup.resume(wanted, running))
+            _, result = await capstan.jobs.resume(job.id, lambda running: capstan.back_up(wanted, running, resume=True))
         elif job.kind is JobKind.RESTORE:
             request = RestoreRequest.from_parameters(job.parameters)
             _, result = await capstan.jobs.resume(job.id, lambda running: capstan.restore.resume(request, running))

@@ -37,6 +37,7 @@ def create(
     description: str = typer.Option("", help="What it is for."),
     recipient: list[str] = _RECIPIENT,
     require_escrow: bool = _ESCROW,
+    copy_pool: str = typer.Option("", help="The pool that each of its sets is copied to, in the same job."),
 ) -> None:
     """Make a pool."""
     from capstan.cli.session import with_home
@@ -53,8 +54,10 @@ def create(
             recipients=capstan.recipients(recipient or ()),
             require_escrow=bool(require_escrow),
             description=description,
+            copy_pool=copy_pool,
         )
         async with capstan.catalog.transaction() as catalog:
+            await _check_copy_pool(pool, catalog)
             await catalog.media.add_pool(pool)
             return await _told(pool, catalog)
 
@@ -71,6 +74,7 @@ def change(
     recipient: list[str] = _RECIPIENT,
     no_recipients: bool = typer.Option(False, "--no-recipients", help="Seal its sets no longer."),
     require_escrow: bool = _ESCROW,
+    copy_pool: str = typer.Option(None, help="The pool that each of its sets is copied to; an empty text for none."),
 ) -> None:
     """Change what is said of a pool. It holds for the sets that come; those that are there stay as they are."""
     from capstan.cli.session import with_home
@@ -78,7 +82,7 @@ def change(
 
     if recipient and no_recipients:
         raise InvalidValue(what="recipients", value="", reason="give --recipient or --no-recipients")
-    said = {"scratch": scratch, "description": description, "require_escrow": require_escrow}
+    said = {"scratch": scratch, "description": description, "require_escrow": require_escrow, "copy_pool": copy_pool}
     changes: dict[str, Any] = {key: value for key, value in said.items() if value is not None}
 
     async def work(capstan: Capstan) -> dict[str, Any]:
@@ -86,6 +90,7 @@ def change(
             changes["recipients"] = capstan.recipients(recipient or ())
         async with capstan.catalog.transaction() as catalog:
             pool = replace(await catalog.media.get_pool(name), **changes)
+            await _check_copy_pool(pool, catalog)
             await catalog.media.save_pool(pool)
             return await _told(pool, catalog)
 
@@ -119,7 +124,18 @@ def _lines(pool: dict[str, Any]) -> str:
         f"sealed for {recipient} (key {key})" for recipient, key in zip(pool["recipients"], pool["keys"], strict=True)
     ]
     lines += ["nothing is written before the export of a key was proven"] if pool["require_escrow"] else []
+    lines += [f"each set is copied to pool {pool['copy_pool']}"] if pool["copy_pool"] else []
     return "\n".join([*lines, *pool["cartridges"]])
+
+
+async def _check_copy_pool(pool: Pool, catalog: Repositories) -> None:
+    """NotFound for a pool that is not there; InvalidValue for the pool itself, on whose cartridges the sets are."""
+    from capstan.errors import InvalidValue
+
+    if pool.copy_pool == pool.name:
+        raise InvalidValue(what="copy pool", value=pool.name, reason="a copy belongs on cartridges of another pool")
+    if pool.copy_pool:
+        await catalog.media.get_pool(pool.copy_pool)
 
 
 def _pools(context: typer.Context, name: str | None) -> list[dict[str, Any]]:
@@ -143,5 +159,6 @@ async def _told(pool: Pool, catalog: Repositories) -> dict[str, Any]:
         "recipients": pool.recipients,
         "keys": [key_id(recipient) for recipient in pool.recipients],
         "require_escrow": pool.require_escrow,
+        "copy_pool": pool.copy_pool,
         "cartridges": [item.barcode for item in await catalog.media.list(pool=pool.name)],
     }

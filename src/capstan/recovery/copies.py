@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from capstan.catalog.copies import is_suspect
 from capstan.core.backup import Segment
-from capstan.core.media import Cartridge, CartridgeState
+from capstan.core.media import Cartridge
 
 _GIVEN_UP = 3  # failures in a row of a segment in one place, after which no mount is spent on it while others fail
 
@@ -59,6 +60,10 @@ class CopyChoice:
         self._places = places
         self._failed: dict[tuple[int, str], _Failures] = {}  # by segment number and cartridge
 
+    def know(self, places: Mapping[int, Sequence[Segment]]) -> None:
+        """More places have come to be; what has come of reading stays."""
+        self._places = places
+
     def segments(self, ordinal: int = -1) -> dict[int, Segment]:
         """The best place of each segment, to read on from the frame with this ordinal."""
         return {number: self.best(number, ordinal) for number in self._places}
@@ -70,7 +75,7 @@ class CopyChoice:
     def has_other(self, segment: Segment, ordinal: int) -> bool:
         """Whether another place is worth a try for a frame that cannot be read in this one."""
         return any(
-            other.cartridge != segment.cartridge and self._is_open(other, ordinal)
+            other.cartridge != segment.cartridge and self.is_open(other, ordinal)
             for other in self._places.get(segment.number, ())
         )
 
@@ -92,7 +97,8 @@ class CopyChoice:
     def _failures(self, segment: Segment) -> _Failures:
         return self._failed.get((segment.number, segment.cartridge)) or _Failures()
 
-    def _is_open(self, segment: Segment, ordinal: int) -> bool:
+    def is_open(self, segment: Segment, ordinal: int) -> bool:
+        """Whether it is worth a try to read a segment in this place from that frame on."""
         failures = self._failures(segment)
         tried = ordinal in failures.ordinals or failures.in_a_row >= _GIVEN_UP
         return not tried and segment.cartridge not in self.health.dead
@@ -115,8 +121,3 @@ class _Failures:
 
     ordinals: set[int] = field(default_factory=set)
     in_a_row: int = 0
-
-
-def is_suspect(cartridge: Cartridge) -> bool:
-    """Whether there is a reason to doubt what is on a cartridge."""
-    return cartridge.state is CartridgeState.SUSPECT or cartridge.verify_result.startswith("damaged")
