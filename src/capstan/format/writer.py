@@ -184,6 +184,8 @@ class SetWriter:
         self._files.finish()
         self._frames.finish()
         self._deleted.close()
+        if not self._incremental:
+            self._deleted_path.unlink()
         self._records_path.write_bytes(b"".join(self._checksums))
         manifest = self._manifest(final=final)
         payload = self._index_payload(manifest)
