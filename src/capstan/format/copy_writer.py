@@ -89,7 +89,7 @@ class CopyWriter:
         self._spool = spool
         self._clock = clock
         self._keep_key = keep_key
-        self._codec, self._level = parse_codec(backup_set.codec)
+        self._codec, self._level = parse_codec(backup_set.codec.partition(":")[0])
         self._file = TapeFileWriter(
             drive, record_bytes=tape.record_bytes, block=tape.end_block, tape_file=tape.tape_files
         )
