@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from capstan.backup.engine import BackupEngine
 from capstan.backup.filesystem import FilesystemSource
@@ -26,6 +27,7 @@ from capstan.core.job import Event
 from capstan.core.media import Cartridge, CartridgeState
 from capstan.core.suggest import not_found
 from capstan.crypto.file_keystore import FileKeyStore, Unlock
+from capstan.crypto.identities import Identity
 from capstan.crypto.keystore import Key, KeyKind, KeyState, Secret
 from capstan.crypto.recipients import MOST_RECIPIENTS, recipients_of
 from capstan.errors import AlreadyExists, InvalidValue, NotFound, StorageFailed, TargetError
@@ -33,12 +35,14 @@ from capstan.fileindex.search import FileSearch
 from capstan.fileindex.store import FileIndexStore
 from capstan.format.containers import STREAM, parse_packing
 from capstan.format.layout import ArchiveParameters
+from capstan.jobs.context import JobContext
 from capstan.jobs.runner import JobRunner
 from capstan.media.adoption import Adoption
 from capstan.media.ledger import Ledger
 from capstan.media.library import LibraryDevices
 from capstan.media.manager import TapeManager
 from capstan.media.operations import TapeOperations
+from capstan.recovery.copying import CopyEngine
 from capstan.recovery.earlier import DirectoryJournal, EarlierRun
 from capstan.recovery.engine import RestoreEngine
 from capstan.recovery.filesystem import FilesystemTarget
@@ -73,6 +77,14 @@ class Capstan:
     restore: RestoreEngine
     verify: VerifyEngine
     rebuild: RebuildEngine
+    copying: CopyEngine
+
+    async def back_up(
+        self, request: BackupRequest, job: JobContext, identities: Sequence[Identity] = (), *, resume: bool = False
+    ) -> dict[str, Any]:
+        """Run or resume a backup, and then make the copy that its pool demands."""
+        run = self.backup.resume if resume else self.backup.run
+        return await self.copying.after_backup(await run(request, job, identities), job, library=request.library)
 
     def parameters(self, codec: str | None = None, container: str | None = None) -> ArchiveParameters:
         """The settings of `[archive]` with another codec or container, if one is given. Raises InvalidValue."""
@@ -289,6 +301,9 @@ def _wire(
             spool=home.spool,
         )
 
+    def proven_keys() -> set[str]:
+        return {key.id for key in stored_keys(home) if key.proven_at}
+
     def open_target(request: RestoreRequest, tell: Tell, *, job_id: str, earlier: EarlierRun | None) -> RecoveryTarget:
         _check_target(home, request.to)
         return FilesystemTarget(
@@ -321,7 +336,7 @@ def _wire(
             chain_limit=settings.engine.chain_limit,
             workers=settings.engine.workers or min(os.cpu_count() or 1, _MAX_WORKERS),
             open_source=open_source,
-            proven_keys=lambda: {key.id for key in stored_keys(home) if key.proven_at},
+            proven_keys=proven_keys,
         ),
         restore=RestoreEngine(
             catalog=catalog, manager=manager, store=store, clock=clock, spool=home.spool, open_target=open_target
@@ -335,6 +350,15 @@ def _wire(
             clock=clock,
             spool=home.spool,
             is_virtual=lambda name: name in settings.libraries,
+        ),
+        copying=CopyEngine(
+            catalog=catalog,
+            manager=manager,
+            ledger=ledger,
+            store=store,
+            clock=clock,
+            spool=home.spool,
+            proven_keys=proven_keys,
         ),
     )
 

@@ -26,6 +26,7 @@ CapstanError
 ├── VerificationFailed         data came back, and is not what went out
 │   ├── DamageFound            a tape is damaged, where no file that was asked for lies
 │   ├── SetPartial             parts of a set are gone, and what they held is not known
+│   ├── CopyIncomplete         what cannot be read cannot be copied
 └── JobCancelled
 
 An error is a `code` and parameters; the English text is the class's template, and translations are looked
@@ -371,6 +372,14 @@ class SetPartial(VerificationFailed):
     code = "set-partial"
     message = "set {set} is not whole: {reason}"
     hint = "import its cartridges, run `capstan rebuild`, then run the command again; what is left of it is good"
+
+
+class CopyIncomplete(VerificationFailed):
+    """Parameters: set, count, first."""
+
+    code = "copy-incomplete"
+    message = "{count} segments of set {set} can be read nowhere and were not copied, first {first}"
+    hint = "all others are copied; `capstan verify SET` names the files that are damaged"
 
 
 class JobCancelled(CapstanError):

@@ -112,17 +112,30 @@ class SqlBackupRepository:
             await self._session.execute(delete(table).where(table.cartridge == cartridge))
 
     async def list_commits(self, *, set_id: str | None = None, cartridge: str | None = None) -> Sequence[Commit]:
+        originals = set_id is not None and cartridge is None
+        return await self._commits(set_id, cartridge, originals=originals)
+
+    async def list_copies(self, set_id: str) -> Sequence[Commit]:
+        return [commit for commit in await self._commits(set_id, None, originals=False) if commit.copy]
+
+    async def _commits(self, set_id: str | None, cartridge: str | None, *, originals: bool) -> Sequence[Commit]:
         query = (
             select(CommitRow)
             .join(SetRow, SetRow.id == CommitRow.set_id)
-            .order_by(SetRow.number, CommitRow.set_id, CommitRow.sequence, CommitRow.cartridge)
+            .order_by(
+                *(SetRow.number, CommitRow.set_id, CommitRow.copy, CommitRow.sequence),
+                *(CommitRow.committed_at, CommitRow.cartridge),
+            )
         )
-        pieces = select(SegmentRow).order_by(SegmentRow.stream, SegmentRow.number)
+        # As their INDEX names them: in a copy that may be another order than that of the stream.
+        pieces = select(SegmentRow).order_by(SegmentRow.stream, SegmentRow.block)
         if set_id is not None:
             query, pieces = query.where(CommitRow.set_id == set_id), pieces.where(SegmentRow.set_id == set_id)
         if cartridge is not None:
             query = query.where(CommitRow.cartridge == cartridge)
             pieces = pieces.where(SegmentRow.cartridge == cartridge)
+        if originals:
+            query, pieces = query.where(CommitRow.copy == 0), pieces.where(SegmentRow.copy == 0)
         segments = defaultdict(list)
         for row in await self._session.scalars(pieces):
             segments[row.set_id, row.sequence, row.cartridge].append(to_value(Segment, row))
@@ -132,7 +145,8 @@ class SqlBackupRepository:
         ]
 
     async def list_segments(self, set_id: str) -> Sequence[Segment]:
-        query = select(SegmentRow).where(SegmentRow.set_id == set_id).order_by(SegmentRow.stream, SegmentRow.number)
+        of_the_set = select(SegmentRow).where(SegmentRow.set_id == set_id, SegmentRow.copy == 0)
+        query = of_the_set.order_by(SegmentRow.stream, SegmentRow.number)
         return [to_value(Segment, row) for row in await self._session.scalars(query)]
 
     async def sets_on(self, cartridge: str) -> Sequence[BackupSet]:

@@ -119,11 +119,16 @@ class BackupRepository(Protocol):
         ...
 
     async def list_commits(self, *, set_id: str | None = None, cartridge: str | None = None) -> Sequence[Commit]:
-        """In order of set number and sequence; `cartridge` is a uuid. Segments are filled in."""
+        """What the backup wrote of a set, or all that lies on a cartridge (a uuid), copies too; with neither, all there
+        is. In order of set number, copy and sequence. Segments are filled in."""
+        ...
+
+    async def list_copies(self, set_id: str) -> Sequence[Commit]:
+        """The commit points of all copies of a set, in order of copy, sequence and time. Segments are filled in."""
         ...
 
     async def list_segments(self, set_id: str) -> Sequence[Segment]:
-        """In the order of the stream."""
+        """Those that the backup wrote, in the order of the stream."""
         ...
 
     async def sets_on(self, cartridge: str) -> Sequence[BackupSet]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from capstan.catalog.catalog import Repositories
-from capstan.core.backup import BackupSet, SetState, SetType
+from capstan.core.backup import BackupSet, Commit, SetState, SetType
 from capstan.core.files import display_path
 from capstan.errors import ParentMissing
 from capstan.fileindex.chain import ChainSet, last_path
@@ -28,12 +28,17 @@ async def chain_of(catalog: Repositories, backup_set: BackupSet) -> list[BackupS
     return chain[::-1]
 
 
+async def all_commits(catalog: Repositories, set_id: str) -> list[Commit]:
+    """What the backup wrote of a set, and all copies of that."""
+    return [*await catalog.backups.list_commits(set_id=set_id), *await catalog.backups.list_copies(set_id)]
+
+
 async def index_chain(catalog: Repositories, store: FileIndexStore, chain: Sequence[BackupSet]) -> list[ChainSet]:
     """The file indexes of a chain. HomeDamaged when a part of one is gone."""
     found = []
     for item in chain:
-        commits = await catalog.backups.list_commits(set_id=item.id)
-        parts = store.parts(item.id, sorted({commit.sequence for commit in commits}))
+        commits = await all_commits(catalog, item.id)
+        parts = store.parts(item.id, sorted({commit.sequence for commit in commits if not commit.locked}))
         found.append(ChainSet(item.id, item.started_ns, tuple(parts)))
     return found
 

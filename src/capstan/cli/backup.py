@@ -92,7 +92,7 @@ def backup(
         opening = given.load(current, wanted) if wanted else []
         _, result = await capstan.jobs.run(
             JobKind.BACKUP,
-            lambda job: capstan.backup.run(request, job, opening),
+            lambda job: capstan.back_up(request, job, opening),
             name=series,
             library=request.library,
             parameters=request.as_parameters(),
@@ -112,6 +112,8 @@ def summary(result: dict[str, Any], pace: str = "") -> str:
         f" {format_size(result['bytes'])}{pace}, {format_size(result['stored_bytes'])} on"
         f" {', '.join(result['cartridges'])}"
     )
+    for copied in result.get("copies", ()):
+        text += f"; copied to {', '.join(item['barcode'] for item in copied['cartridges'])}"
     return f"{text}; {result['warnings']} warnings" if result["warnings"] else text
 
 

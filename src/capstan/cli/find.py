@@ -35,22 +35,29 @@ def list_sets(context: typer.Context, name: str = typer.Option(None, help="Only 
     from capstan.core.sizes import format_size
     from capstan.core.suggest import not_found
 
-    async def work(capstan: Capstan) -> list[BackupSet]:
+    async def work(capstan: Capstan) -> list[tuple[BackupSet, list[dict[str, Any]]]]:
         async with capstan.catalog.snapshot() as catalog:
             found = list(await catalog.backups.list(name=name))
             if name is not None and not found:
                 known = {item.name for item in await catalog.backups.list()}
                 raise not_found("series", name, known, "`capstan sets` lists all")
-            return found
+            return [(item, await _copies(catalog, item)) for item in found]
 
     found = with_home(state(context), work)
     rows = [
         (s.id[:8], s.name, s.type.value, s.state.value, _local(s.created_at), _local(s.finished_at), s.files,
-         format_size(s.bytes), " ".join(s.cartridges))
-        for s in found
+         format_size(s.bytes), sum(copy["copy"] > 0 and copy["whole"] for copy in copies), " ".join(s.cartridges))
+        for s, copies in found
     ]  # fmt: skip
-    columns = ("SET", "NAME", "TYPE", "STATE", "STARTED", "ENDED", "FILES", "SIZE", "CARTRIDGES")
-    state(context).output.table([_set(item) for item in found], columns, rows, "no sets yet")
+    columns = ("SET", "NAME", "TYPE", "STATE", "STARTED", "ENDED", "FILES", "SIZE", "COPIES", "CARTRIDGES")
+    told = [{**_set(item), "copies": copies} for item, copies in found]
+    state(context).output.table(told, columns, rows, "no sets yet")
+
+
+async def _copies(catalog: Repositories, found: BackupSet) -> list[dict[str, Any]]:
+    from capstan.catalog.copies import copies_of
+
+    return [copy.as_dict() for copy in await copies_of(catalog, found)]
 
 
 def _local(time: datetime | None) -> str:
@@ -68,11 +75,20 @@ def show(context: typer.Context, set_id: str) -> None:
             found = await resolve_set(catalog, set_id)
             segments = await catalog.backups.list_segments(found.id)
             commits = await catalog.backups.list_commits(set_id=found.id)
-        return {**_set(found), "segments": len(segments), "commit_points": len(commits)}
+            copies = await _copies(catalog, found)
+        counted = {"segments": len(segments), "commit_points": len(commits)}
+        return {**_set(found), **counted, "copies": copies}
 
     found = with_home(state(context), work)
-    lines = [f"{key.replace('_', ' ')}: {value}" for key, value in found.items() if value not in ("", [], None)]
+    shown = [(key, value) for key, value in found.items() if key != "copies" and value not in ("", [], None)]
+    lines = [f"{key.replace('_', ' ')}: {value}" for key, value in shown]
+    lines += [_copy_line(copy) for copy in found["copies"] if copy["copy"]]
     state(context).output.result(found, "\n".join(lines))
+
+
+def _copy_line(copy: dict[str, Any]) -> str:
+    places = [f"{item['barcode']} ({item['place'] or 'outside'}, {item['state']})" for item in copy["cartridges"]]
+    return f"copy {copy['copy']}, {'whole' if copy['whole'] else 'not whole'}: {', '.join(places)}"
 
 
 @set_app.command("files")
@@ -167,7 +183,9 @@ def _chain(current: State, set_id: str, *, stored: bool = False) -> tuple[FileSe
 
 async def _committed(capstan: Capstan, catalog: Repositories, set_id: str) -> list[Path]:
     """The file index of a set, of its commit points only: what a killed process left beside them does not count."""
-    sequences = {commit.sequence for commit in await catalog.backups.list_commits(set_id=set_id)}
+    from capstan.catalog.chains import all_commits
+
+    sequences = {commit.sequence for commit in await all_commits(catalog, set_id) if not commit.locked}
     return [part.files for part in capstan.store.parts(set_id, sorted(sequences))]
 
 

@@ -158,7 +158,7 @@ def resume(
             needed = await capstan.keys_to_write(wanted.pool)
             opening = given.load(current, needed) if needed and not wanted.recipients else []
             _, result = await capstan.jobs.resume(
-                job.id, lambda running: capstan.backup.resume(wanted, running, opening)
+                job.id, lambda running: capstan.back_up(wanted, running, opening, resume=True)
             )
         elif job.kind is JobKind.RESTORE:
             request = RestoreRequest.from_parameters(job.parameters)

@@ -43,6 +43,7 @@ def create(
     recipient: list[str] = _RECIPIENT,
     drive_encryption: str = _DRIVE_KEY,
     require_escrow: bool = _ESCROW,
+    copy_pool: str = typer.Option("", help="The pool that each of its sets is copied to, in the same job."),
 ) -> None:
     """Make a pool."""
     from capstan.cli.session import with_home
@@ -63,8 +64,10 @@ def create(
             drive_key=capstan.drive_key(drive_encryption) if drive_encryption else "",
             require_escrow=bool(require_escrow),
             description=description,
+            copy_pool=copy_pool,
         )
         async with capstan.catalog.transaction() as catalog:
+            await _check_copy_pool(pool, catalog)
             await catalog.media.add_pool(pool)
             return await _told(pool, catalog)
 
@@ -83,6 +86,7 @@ def change(
     drive_encryption: str = _DRIVE_KEY,
     no_drive_encryption: bool = typer.Option(False, "--no-drive-encryption", help="Let the drive encrypt no longer."),
     require_escrow: bool = _ESCROW,
+    copy_pool: str = typer.Option(None, help="The pool that each of its sets is copied to; an empty text for none."),
 ) -> None:
     """Change what is said of a pool. It holds for the sets that come; those that are there stay as they are."""
     from capstan.cli.session import with_home
@@ -93,7 +97,7 @@ def change(
     if drive_encryption and no_drive_encryption:
         reason = "give --drive-encryption or --no-drive-encryption"
         raise InvalidValue(what="encryption", value="", reason=reason)
-    said = {"scratch": scratch, "description": description, "require_escrow": require_escrow}
+    said = {"scratch": scratch, "description": description, "require_escrow": require_escrow, "copy_pool": copy_pool}
     changes: dict[str, Any] = {key: value for key, value in said.items() if value is not None}
 
     async def work(capstan: Capstan) -> dict[str, Any]:
@@ -105,6 +109,7 @@ def change(
             pool = replace(await catalog.media.get_pool(name), **changes)
             if pool.recipients and pool.drive_key:
                 raise InvalidValue(what="encryption", value=name, reason=_ONE)
+            await _check_copy_pool(pool, catalog)
             await catalog.media.save_pool(pool)
             return await _told(pool, catalog)
 
@@ -148,7 +153,21 @@ def _lines(pool: dict[str, Any]) -> str:
     ]
     lines += [f"its drive encrypts with key {pool['drive_key']}"] if pool["drive_key"] else []
     lines += ["nothing is written before the export of a key was proven"] if pool["require_escrow"] else []
+    lines += [f"each set is copied to pool {pool['copy_pool']}"] if pool["copy_pool"] else []
     return "\n".join([*lines, *pool["cartridges"]])
+
+
+async def _check_copy_pool(pool: Pool, catalog: Repositories) -> None:
+    """NotFound for a pool that is not there; InvalidValue for the pool itself, on whose cartridges the sets are."""
+    from capstan.errors import InvalidValue
+
+    if pool.copy_pool == pool.name:
+        raise InvalidValue(what="copy pool", value=pool.name, reason="a copy belongs on cartridges of another pool")
+    if pool.copy_pool:
+        await catalog.media.get_pool(pool.copy_pool)
+    if pool.copy_pool and pool.drive_key:
+        reason = "what a drive encrypts is not copied: give the pool recipients instead"
+        raise InvalidValue(what="copy pool", value=pool.copy_pool, reason=reason)
 
 
 def _pools(context: typer.Context, name: str | None) -> list[dict[str, Any]]:
@@ -173,5 +192,6 @@ async def _told(pool: Pool, catalog: Repositories) -> dict[str, Any]:
         "keys": [key_id(recipient) for recipient in pool.recipients],
         "drive_key": pool.drive_key,
         "require_escrow": pool.require_escrow,
+        "copy_pool": pool.copy_pool,
         "cartridges": [item.barcode for item in await catalog.media.list(pool=pool.name)],
     }

@@ -182,7 +182,8 @@ def describe_resumed(data: dict[str, Any]) -> str:
 
 def describe(data: dict[str, Any]) -> str:
     """One line of progress."""
-    parts = [f"{data.get('files', 0)} files", format_size(data.get("bytes", 0))]
+    what = f"{data['segments']} segments" if "segments" in data else f"{data.get('files', 0)} files"
+    parts = [what, format_size(data.get("bytes", 0))]
     if data.get("rate"):
         parts.append(f"{format_size(data['rate'])}/s")
     if data.get("seconds_left"):

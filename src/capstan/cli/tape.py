@@ -98,7 +98,10 @@ def erase(
         raise Refused(reason=f"erasing {barcode} loses what is on it", hint="say so with --yes")
 
     async def work(capstan: Capstan, job: Any) -> dict[str, Any]:
+        async with capstan.catalog.snapshot() as catalog:
+            label = (await catalog.media.get(barcode)).uuid
         result = await capstan.operations.erase(barcode, job, long=long)
+        capstan.store.forget_cartridge(label)
         for set_id in result["forgotten_sets"]:
             capstan.store.remove(set_id)
         return result

@@ -96,7 +96,7 @@ class Segment:
 
     `tar_offset` and `tar_bytes`: which part of the set's tar stream it holds, before compression. `payload_bytes` and
     `payload_sha256` are of what lies on tape; `age_beginning`, in base64, is what of it stands before the sealed
-    chunks, "" where nothing is sealed.
+    chunks, "" where nothing is sealed. `copy`: 0 in what the backup wrote; in a copy of that, the copy's number from 1.
     """
 
     set_id: str
@@ -113,6 +113,7 @@ class Segment:
     tar_bytes: int
     stream: int = 0
     age_beginning: str = ""
+    copy: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,9 @@ class Commit:
 
     `files`, `bytes` and `tar_end` are totals of the set up to here. `final`: the set is whole. `locked`: only the
     header record could be read; totals and segments are not known.
+
+    `copy` is 0 for what the backup wrote. A copy has INDEXes of the same sequences, one on each cartridge that holds
+    segments of that interval; the set is whole in a copy when all of them together have every segment.
     """
 
     set_id: str
@@ -140,3 +144,4 @@ class Commit:
     committed_at: datetime
     segments: tuple[Segment, ...] = ()
     locked: bool = False
+    copy: int = 0

@@ -19,6 +19,7 @@ class JobKind(StrEnum):
     ERASE = "erase"
     INVENTORY = "inventory"
     MOVE = "move"
+    COPY = "copy"
 
 
 class JobState(StrEnum):

@@ -26,7 +26,7 @@ class Pool:
 
     `recipients`: whom its sets are sealed for, when a backup names nobody else; without any they are not. `drive_key`:
     the id of the key that the drive encrypts with, instead. `require_escrow`: nothing is written to it before an export
-    of a key that opens it was proven.
+    of a key that opens it was proven. `copy_pool`: the pool that each of its sets is copied to; "" for none.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Pool:
     drive_key: str = ""
     require_escrow: bool = False
     description: str = ""
+    copy_pool: str = ""
 
 
 @dataclass(slots=True)

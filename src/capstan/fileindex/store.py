@@ -1,6 +1,7 @@
 """Where the file indexes of all sets lie: one folder for each set, with the tables of each of its INDEXes.
 
     SET/1.files.parquet  SET/1.frames.parquet  SET/1.records.crc32c  SET/1.deleted  SET/2.files.parquet …
+    SET/1.CARTRIDGE.records.crc32c  (the records of a copy on that cartridge, which may be cut otherwise)
     SET/DIGEST.index-key  (while an INDEX is being written)
 
 Parts are immutable. They are the same bytes as in the INDEX on tape, so a rebuild brings the same files back.
@@ -24,13 +25,15 @@ _SET_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class IndexPart:
-    """What one INDEX of a set holds besides its manifest."""
+    """What one INDEX of a set holds besides its manifest. `cartridge`: the uuid of that on which `records` lie, where
+    the INDEX is one of a copy; "" in what the backup wrote."""
 
     sequence: int
     files: Path
     frames: Path
     records: Path
     deleted: Path | None = None  # of an incremental set: stored paths, each ended by a NUL
+    cartridge: str = ""
 
 
 class FileIndexStore:
@@ -55,7 +58,7 @@ class FileIndexStore:
             target = self._part(set_id, part.sequence)
             _move_durably(part.files, target.files)
             _move_durably(part.frames, target.frames)
-            _move_durably(part.records, target.records)
+            _move_durably(part.records, self.records(set_id, part.sequence, part.cartridge))
             if part.deleted is not None and target.deleted is not None:
                 _move_durably(part.deleted, target.deleted)
             sync_folder(folder)
@@ -64,12 +67,27 @@ class FileIndexStore:
         except OSError as error:
             raise StorageFailed(path=folder, reason=error.strerror or str(error)) from error
 
+    def add_records(self, set_id: str, sequence: int, cartridge: str, records: Path) -> None:
+        """Take over the CRCs of a copy's records, where the tables of the interval are there already. As `add_part`."""
+        folder = self._folder(set_id)
+        try:
+            _move_durably(records, self.records(set_id, sequence, cartridge))
+            sync_folder(folder)
+        except OSError as error:
+            raise StorageFailed(path=folder, reason=error.strerror or str(error)) from error
+
+    def forget_cartridge(self, cartridge: str) -> None:
+        """A cartridge (uuid) was erased: no copy is on it any more."""
+        if _SET_ID.fullmatch(cartridge):
+            for path in self._directory.glob(f"*/*.{cartridge}.records.crc32c"):
+                path.unlink(missing_ok=True)
+
     def parts(self, set_id: str, sequences: list[int]) -> list[IndexPart]:
-        """The parts of those INDEXes of a set, which the catalog names. HomeDamaged if one is not there,
-        StorageFailed if that cannot be seen."""
+        """The parts of those INDEXes of a set, which the catalog names. HomeDamaged if a table of one is not there,
+        StorageFailed if that cannot be seen. `records` are looked at by whoever reads tapes."""
         found = [self._part(set_id, sequence) for sequence in sorted(sequences)]
         for part in found:
-            for path in (part.files, part.frames, part.records):
+            for path in (part.files, part.frames):
                 try:
                     path.stat()
                 except FileNotFoundError:
@@ -77,6 +95,13 @@ class FileIndexStore:
                 except OSError as error:
                     raise StorageFailed(path=path, reason=error.strerror or str(error)) from None
         return [part if part.deleted and part.deleted.exists() else replace(part, deleted=None) for part in found]
+
+    def records(self, set_id: str, sequence: int, cartridge: str = "") -> Path:
+        """Where the CRCs of the records are that an INDEX names; of a copy, those on a cartridge (uuid)."""
+        if cartridge and not _SET_ID.fullmatch(cartridge):
+            raise InvalidValue(what="cartridge", value=cartridge, reason="it is not an identifier of a cartridge")
+        holder = f".{cartridge}" if cartridge else ""
+        return self._folder(set_id) / f"{sequence}{holder}.records.crc32c"
 
     def files(self, set_id: str) -> list[Path]:
         """The files.parquet of all parts of a set, in order; empty when there are none."""

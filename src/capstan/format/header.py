@@ -47,6 +47,7 @@ class Header:
     encryption: str | None = None
     keys: str | None = None
     set_number: int | None = None
+    copy: int | None = None
     stream: int | None = None
     segment: int | None = None
     tar_offset: int | None = None
@@ -81,6 +82,7 @@ _INTEGERS = {
     "tape_file",
     "block",
     "record_bytes",
+    "copy",
     "stream",
     "segment",
     "tar_offset",

@@ -52,7 +52,8 @@ class ReadIndex:
 
     def part(self) -> IndexPart:
         """Its tables, for the file index store to take over."""
-        return IndexPart(self.manifest.sequence, self.files, self.frames, self.records, self.deleted)
+        holder = self.manifest.cartridge if self.manifest.copy else ""
+        return IndexPart(self.manifest.sequence, self.files, self.frames, self.records, self.deleted, holder)
 
     def commit(self) -> Commit:
         """The catalog's form of it."""
@@ -92,6 +93,7 @@ class LockedIndex:
             tar_end=0,
             committed_at=datetime.fromisoformat(header.written_at),
             locked=True,
+            copy=header.copy or 0,
         )
 
     def backup_set(self) -> BackupSet:
@@ -150,8 +152,9 @@ def _read_index(
         raise damaged(f"the INDEX cannot be decompressed ({error})") from None
     finally:
         packed.unlink(missing_ok=True)
-    claimed = (manifest.backup_set.id, manifest.sequence, manifest.final, manifest.cartridge, manifest.block)
-    if claimed != (header.set, header.sequence, header.final, header.cartridge, block):
+    facts = (manifest.backup_set.id, manifest.copy, manifest.sequence, manifest.final)
+    said = (header.set, header.copy or 0, header.sequence, header.final)
+    if (*facts, manifest.cartridge, manifest.block) != (*said, header.cartridge, block):
         raise damaged("the manifest belongs to another INDEX")
     missing = [name for name in (FILES, FRAMES, RECORDS) if not (spool / name).is_file()]
     if missing:

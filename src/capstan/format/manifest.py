@@ -27,7 +27,7 @@ _SEGMENT_FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class CommitLink:
-    """An earlier INDEX of the same set: enough to find it and to know when it is missing."""
+    """An earlier INDEX of the same set and copy: enough to find it and to know when it is missing."""
 
     sequence: int
     cartridge: str
@@ -35,13 +35,14 @@ class CommitLink:
     tape_file: int
     block: int
     header_sha256: str
+    copy: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """`backup_set` holds the set's facts with the totals up to this INDEX; state, cartridges and job are not on tape
     but follow from it. `tape_file` and `block` are those of its INDEX. `segments` are those since the set's previous
-    INDEX."""
+    INDEX; in a copy (`copy` is its number), those of the same interval that are on this cartridge."""
 
     backup_set: BackupSet
     sequence: int
@@ -55,6 +56,7 @@ class Manifest:
     segments: tuple[Segment, ...] = ()
     commits: tuple[CommitLink, ...] = ()
     torn: tuple[int, ...] = field(default=())
+    copy: int = 0
 
     def commit(
         self,
@@ -82,6 +84,7 @@ class Manifest:
             tar_end=self.tar_end,
             committed_at=self.committed_at,
             segments=self.segments,
+            copy=self.copy,
         )
 
 
@@ -98,6 +101,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
                 "type": backup_set.type.value,
                 "parent": backup_set.parent_id,
                 "created_at": backup_set.created_at.isoformat(),
+                "finished_at": backup_set.finished_at.isoformat() if backup_set.finished_at else "",
                 "host": backup_set.host,
                 "sources": backup_set.sources,
                 "excludes": backup_set.excludes,
@@ -110,6 +114,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
                 "recipients": backup_set.recipients,
                 "keys": backup_set.keys,
             },
+            "copy": manifest.copy,
             "sequence": manifest.sequence,
             "final": manifest.final,
             "cartridge": {"uuid": manifest.cartridge, "barcode": manifest.barcode},
@@ -151,6 +156,8 @@ def decode_manifest(data: bytes) -> Manifest:
 def _decode(value: dict[str, Any]) -> Manifest:
     facts = value["set"]
     cartridge, barcode = value["cartridge"]["uuid"], value["cartridge"]["barcode"]
+    copy = int(value.get("copy", 0))
+    finished_at = facts.get("finished_at", "")
     backup_set = BackupSet(
         id=facts["id"],
         number=int(facts["number"]),
@@ -158,6 +165,7 @@ def _decode(value: dict[str, Any]) -> Manifest:
         type=SetType(facts["type"]),
         state=SetState.COMPLETE if value["final"] else SetState.INCOMPLETE,
         created_at=datetime.fromisoformat(facts["created_at"]),
+        finished_at=datetime.fromisoformat(finished_at) if finished_at else None,
         sources=list(facts["sources"]),
         excludes=list(facts.get("excludes", ())),
         one_file_system=bool(facts.get("one_file_system", False)),
@@ -190,6 +198,7 @@ def _decode(value: dict[str, Any]) -> Manifest:
                 set_id=backup_set.id,
                 cartridge=cartridge,
                 barcode=barcode,
+                copy=copy,
                 **{key: segment[key] for key in _SEGMENT_FIELDS},
             )
             for segment in value["segments"]
@@ -202,8 +211,10 @@ def _decode(value: dict[str, Any]) -> Manifest:
                 tape_file=int(link["tape_file"]),
                 block=int(link["block"]),
                 header_sha256=link["header_sha256"],
+                copy=copy,
             )
             for link in value["commits"]
         ),
         torn=tuple(int(number) for number in value["torn"]),
+        copy=copy,
     )

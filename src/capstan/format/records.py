@@ -92,6 +92,13 @@ class TapeFileWriter:
         assert self._key is not None and self._drive.encryption is not None
         self._drive.encryption.set_key(self._key.secret, self._key.key_id, encrypt=on)
 
+    def tear(self) -> None:
+        """End a tape file that is not whole, and that no INDEX may claim."""
+        self._filled = 0
+        self._note(self._drive.write_filemarks(1, immediate=True))
+        self.block += 1
+        self.tape_file += 1
+
     def _put(self, record: memoryview) -> None:
         self.checksums += crc32c(record).to_bytes(4, "little")
         self._payload.update(record)

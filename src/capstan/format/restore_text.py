@@ -52,13 +52,15 @@ Tape file 0 is this label. Then come SEGMENTs (your files) and INDEXes (lists of
 
     n=0
     while dd if=$TAPE bs=1M count=1 status=none > header && [ -s header ]; do
-        echo "== file $n"; grep -aE '^(kind|set|parent|segment|container|codec|encryption|keys|final|restore):' header
+        echo "== $n"; grep -aE '^(kind|set|parent|copy|segment|container|codec|encryption|keys|final|restore):' header
         mt -f $TAPE fsf 1; n=$((n+1))
     done
 
 2. Restore a whole set. Choose its `set:`; take its segments in the order of their numbers, over all its cartridges.
    What lies behind the last `kind: index` of that set on a cartridge was never finished there: leave it out (the next
-   cartridge has it again). Go before tape file N with `mt -f $TAPE asf N`, then, for `codec: zstd`:
+   cartridge has it again). A `copy:` that is not 0 is a copy: the same number is the same bytes in each. Where one copy
+   has a number twice, the earlier was broken off: take the later. Go before tape file N with `mt -f $TAPE asf N`,
+   then, for `codec: zstd`:
 
     (for N in 1 2 4; do mt -f $TAPE asf $N; dd if=$TAPE bs=1M status=none | tail -c +4097; done) \\
         | zstd -dc | tar -xpf - --delay-directory-restore --xattrs --xattrs-include='*' --acls --numeric-owner
@@ -117,7 +119,8 @@ INDEX（文件清单）。
 1. 查看磁带内容：执行上面英文第 1 步的循环，它会显示每个磁带文件的头部。
 
 2. 恢复整个备份集：选定 `set:`，按 `segment:` 编号顺序，跨所有磁带取出它的各个 SEGMENT。某盘磁带上该备份集最后一个
-   `kind: index` 之后的内容没有写完，不要使用（下一盘磁带上会重新写入）。然后执行上面第 2 步的命令。
+   `kind: index` 之后的内容没有写完，不要使用（下一盘磁带上会重新写入）。`copy:` 不为 0 的是副本：同一编号在各副本中内容
+   相同，取任一即可；同一副本中编号重复时，较早的没有写完，取较晚的。然后执行上面第 2 步的命令。
    `encryption: age` 时，在循环内对每个磁带文件单独解密：`… | tail -c +4097 | age -d -i 密钥文件; done`。
    lz4 用 `lz4 -dc`，gzip 用 `gzip -dc`，none 用 `cat` 代替 `zstd -dc`。
    `container: 7z`：每个 SEGMENT 是一个完整的 7z 文件，用 `7z x` 解开；跨段的大文件是 NAME.part001、NAME.part002……，

@@ -188,6 +188,8 @@ class SetWriter:
         self._files.finish()
         self._frames.finish()
         self._deleted.close()
+        if not self._incremental:
+            self._deleted_path.unlink()
         self._records_path.write_bytes(b"".join(self._checksums))
         manifest = self._manifest(final=final)
         payload = self._index_payload(manifest)
@@ -390,4 +392,5 @@ class SetWriter:
             encryption=self._set.encryption.value,
             keys=" ".join(self._set.keys),
             set_number=self._set.number,
+            copy=0,
         )

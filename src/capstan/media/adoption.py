@@ -20,8 +20,8 @@ _LOST_KEY = "nothing was written; run `capstan rebuild --library NAME --identity
 
 class Adoption:
     """The `on_ahead` of the tape manager: a process that was killed between its filemark and its catalog entry left a
-    commit point on tape that is as good as any. Only sets that this catalog began itself are taken in; anything else
-    means that the catalog is older than the tape."""
+    commit point on tape that is as good as any. Only sets that this catalog began itself are taken in, and copies of
+    those that it knows; anything else means that the catalog is older than the tape."""
 
     def __init__(self, *, catalog: Catalog, ledger: Ledger, store: FileIndexStore, spool: Path) -> None:
         self._catalog = catalog
@@ -69,9 +69,13 @@ class Adoption:
 
     async def _is_ours(self, found: FoundIndex) -> bool:
         known = await self._set(found)
-        return known is not None and known.state in (SetState.WRITING, SetState.INCOMPLETE)
+        if known is None or not found.header.copy:
+            return known is not None and known.state in (SetState.WRITING, SetState.INCOMPLETE)
+        return known.state is not SetState.LOCKED
 
     async def _is_abandoned(self, found: FoundIndex) -> bool:
+        if found.header.copy:
+            return False  # the same segments on a further cartridge harm nobody
         async with self._catalog.snapshot() as catalog:
             commits = await catalog.backups.list_commits(set_id=found.header.set or "")
         return any(

@@ -12,8 +12,10 @@ from dataclasses import replace
 
 from capstan.catalog.catalog import Catalog, Repositories
 from capstan.core.backup import BackupSet, Commit, SetState
+from capstan.core.coverage import holds_up_to
 from capstan.core.media import Cartridge
 from capstan.fileindex.store import FileIndexStore, IndexPart
+from capstan.format.copy_writer import CopyWritten
 from capstan.format.index_reader import LockedIndex
 from capstan.format.manifest import CommitLink, Manifest
 
@@ -37,6 +39,17 @@ class Ledger:
         await asyncio.to_thread(self._store.forget_keys, commit.set_id)
         return backup_set
 
+    async def enter_copy(self, written: CopyWritten) -> BackupSet:
+        """Record a commit point of a copy, whose tables the store has already. As `enter`."""
+        commit = written.commit
+        await asyncio.to_thread(
+            self._store.add_records, commit.set_id, commit.sequence, commit.cartridge, written.records
+        )
+        async with self._catalog.transaction() as catalog:
+            backup_set = await self.enter_into(catalog, commit, written.manifest, writing=False)
+        await asyncio.to_thread(self._store.forget_keys, commit.set_id)
+        return backup_set
+
     async def enter_locked(self, catalog: Repositories, index: LockedIndex) -> None:
         """Record, as a part of the caller's transaction, an INDEX of which only the header record can be read. What the
         catalog knows of its set stays."""
@@ -55,12 +68,15 @@ class Ledger:
             await catalog.backups.add(backup_set)
         await catalog.backups.add_commit(commit)
         commits = await catalog.backups.list_commits(set_id=commit.set_id)
-        if commit.sequence == max(entered.sequence for entered in commits):
+        copies = await catalog.backups.list_copies(commit.set_id)
+        if commit.sequence == max(entered.sequence for entered in (*commits, *copies)):
             facts = manifest.backup_set
             backup_set.files, backup_set.bytes = facts.files, facts.bytes
             backup_set.stored_bytes, backup_set.warning_count = facts.stored_bytes, facts.warning_count
-            backup_set.finished_at = commit.committed_at if commit.final else None
-        settle(backup_set, commits, manifest.commits, writing=writing)
+            ended_at = facts.finished_at if commit.copy else commit.committed_at
+            backup_set.finished_at = ended_at if commit.final else None
+        if commit.copy == 0 or backup_set.state is not SetState.WRITING:
+            settle(backup_set, (*commits, *copies), manifest.commits, writing=writing)
         await catalog.backups.save(backup_set)
         cartridge = await catalog.media.find_by_uuid(commit.cartridge)
         if cartridge is not None:
@@ -71,21 +87,36 @@ class Ledger:
 def settle(
     backup_set: BackupSet, commits: Sequence[Commit], links: Sequence[CommitLink] = (), *, writing: bool = False
 ) -> None:
-    """Set the state, cartridges and missing cartridges of a set from the commit points that are known of it.
+    """Set the state, cartridges and missing cartridges of a set from the commit points that are known of it, in copies
+    too.
 
-    A set is whole when its final INDEX and all before it are there. `links` are those that its newest INDEX names.
+    A set is whole when its final INDEX and all before it are there, or when what is lacking of it is there in copies.
+    `links` are those that its newest INDEX, and those of its copies, name.
     """
-    ordered = sorted(commits, key=lambda commit: commit.sequence)
+    ordered = sorted((commit for commit in commits if commit.copy == 0), key=lambda commit: commit.sequence)
     present = {commit.sequence for commit in ordered}
-    named = {link.sequence: link.barcode for link in links} | {c.sequence: c.barcode for c in ordered}
+    named = {link.sequence: link.barcode for link in links if link.copy == 0} | {c.sequence: c.barcode for c in ordered}
+    copied = [commit for commit in commits if commit.copy]
     backup_set.cartridges = list(dict.fromkeys(barcode for _, barcode in sorted(named.items())))
-    absent = [sequence for sequence in sorted(named) if sequence not in present]
-    backup_set.missing = list(dict.fromkeys(named[sequence] for sequence in absent))
-    if absent or (present and min(present) > 1 and not links):
+    if not named:
+        backup_set.cartridges = list(dict.fromkeys(commit.barcode for commit in copied))
+    newest = max((*ordered, *copied), key=lambda commit: (commit.sequence, not commit.locked), default=None)
+    last = max([*named, *(link.sequence for link in links), newest.sequence if newest else 0], default=0)
+    absent = [sequence for sequence in range(1, last + 1) if sequence not in present]
+    lost = [named[sequence] for sequence in absent if sequence in named]
+    locked = [commit for commit in (*ordered, *copied) if commit.locked]
+    if absent and newest is not None and newest.sequence == last and holds_up_to(commits, newest):
+        absent, lost = [], []  # copies have it
+    elif absent and not lost:  # of what the backup wrote, nothing is known
+        here = {commit.barcode for commit in copied}
+        lost = [link.barcode for link in links if link.copy and link.barcode not in here]
+    backup_set.missing = list(dict.fromkeys(lost))
+    sequences = {commit.sequence for commit in (*ordered, *copied)}
+    if absent and not (locked and sequences.issuperset(range(1, last + 1))):
         backup_set.state = SetState.PARTIAL
-    elif any(commit.locked for commit in ordered):
+    elif locked and not (newest is not None and holds_up_to(commits, newest)):
         backup_set.state = SetState.LOCKED
-    elif ordered and ordered[-1].final:
+    elif newest is not None and newest.final:
         backup_set.state = SetState.COMPLETE
     else:
         backup_set.state = SetState.WRITING if writing else SetState.INCOMPLETE
@@ -95,14 +126,13 @@ def _moved_on(cartridge: Cartridge, commit: Commit) -> Cartridge:
     """The cartridge's row with its committed end at `commit`, if that is not behind it already."""
     if commit.block <= cartridge.index_block:
         return cartridge
+    fresh = (segment.payload_bytes for segment in commit.segments if segment.block >= cartridge.end_block)
     return replace(
         cartridge,
         end_block=commit.end_block,
         tape_files=commit.tape_file + 1,
         index_block=commit.block,
         index_sha256=commit.header_sha256,
-        written_bytes=cartridge.written_bytes
-        + commit.payload_bytes
-        + sum(segment.payload_bytes for segment in commit.segments),
+        written_bytes=cartridge.written_bytes + commit.payload_bytes + sum(fresh),
         written_at=commit.committed_at,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -21,16 +21,15 @@ from capstan.errors import (
     NoCartridgeAvailable,
     NoDriveAvailable,
     NotCapstanTape,
-    Refused,
     Remedy,
     TapeAheadOfCatalog,
     TransportError,
     WriteProtected,
-    WrongCartridge,
 )
 from capstan.format.append import FoundIndex, examine_tail, go_to_end
 from capstan.format.label import Label, read_label, write_label
 from capstan.format.layout import DEFAULT_RECORD_BYTES
+from capstan.media.checks import check_label
 from capstan.media.drive_keys import DriveKeys, give_keys
 from capstan.media.lane import DriveLane
 from capstan.media.library import DriveSlot, OpenDevices, OpenLibrary, element_of
@@ -104,12 +103,14 @@ class TapeManager:
             _, library = self._libraries.popitem()
             await library.close()
 
-    async def mark(self, barcode: str, state: CartridgeState, reason: str) -> None:
-        """Note what became of a cartridge."""
+    async def mark(
+        self, barcode: str, state: CartridgeState, reason: str, *, was: Sequence[CartridgeState] = tuple(CartridgeState)
+    ) -> None:
+        """Note what became of a cartridge, if it is in one of the states `was`."""
         async with self._catalog.transaction() as catalog:
             cartridge = await catalog.media.get(barcode)
-            cartridge.state, cartridge.reason = state, reason
-            await catalog.media.save(cartridge)
+            if cartridge.state in was:
+                await catalog.media.save(replace(cartridge, state=state, reason=reason))
 
     @asynccontextmanager
     async def mount(
@@ -120,8 +121,9 @@ class TapeManager:
         context: JobReporter,
         barcode: str | None = None,
         pool: str | None = None,
+        avoid: Collection[str] = (),
     ) -> AsyncIterator[MountedCartridge]:
-        """Mount `barcode`, or for writing the next cartridge of `pool`; at the end it goes home.
+        """Mount `barcode`, or for writing the next cartridge of `pool` but those of `avoid`; at the end it goes home.
 
         For writing it belongs to its pool afterwards: a scratch cartridge is labelled. CartridgeMissing,
         NoCartridgeAvailable, NoDriveAvailable; WrongCartridge, NotCapstanTape, TapeAheadOfCatalog when what is in the
@@ -130,7 +132,7 @@ class TapeManager:
         """
         open_library = await self.open(library)
         while True:
-            slot, cartridge = await self._load(open_library, barcode, pool, context)
+            slot, cartridge = await self._load(open_library, barcode, pool, context, avoid)
             try:
                 mounted = await self._identify(slot, cartridge, purpose, pool, context)
             except BaseException:
@@ -216,11 +218,16 @@ class TapeManager:
     # ── into the drive ────────────────────────────────────────────────────────────────────────────────
 
     async def _load(
-        self, library: OpenLibrary, barcode: str | None, pool: str | None, context: JobReporter
+        self,
+        library: OpenLibrary,
+        barcode: str | None,
+        pool: str | None,
+        context: JobReporter,
+        avoid: Collection[str] = (),
     ) -> tuple[DriveSlot, Cartridge]:
         async with library.robot:
             inventory = await library.inventory()
-            cartridge = await self._choose(library, barcode, pool, context)
+            cartridge = await self._choose(library, barcode, pool, context, avoid)
             if not library.tidied:
                 for error in await library.tidy(inventory, cartridge.barcode):
                     await context.warning("drive-failed", detail=str(error))
@@ -245,7 +252,7 @@ class TapeManager:
         return slot, cartridge
 
     async def _choose(
-        self, library: OpenLibrary, barcode: str | None, pool: str | None, context: JobReporter
+        self, library: OpenLibrary, barcode: str | None, pool: str | None, context: JobReporter, avoid: Collection[str]
     ) -> Cartridge:
         busy = {slot.address for slot in library.drives.values() if slot.busy}
         if barcode is not None:
@@ -260,7 +267,8 @@ class TapeManager:
         async with self._catalog.snapshot() as catalog:
             present = await catalog.media.list(library=library.name)
         taken = {item.barcode for item in present if item.place in {str(address) for address in busy}}
-        chosen = choose_for_writing(present, wanted, unavailable=taken | self._refused.get(context.job_id, set()))
+        unavailable = taken | self._refused.get(context.job_id, set()) | set(avoid)
+        chosen = choose_for_writing(present, wanted, unavailable=unavailable)
         if chosen is None:
             unknown = sum(item.state is CartridgeState.UNKNOWN and bool(item.place) for item in present)
             hint = {"hint": _UNKNOWN_HINT.format(count=unknown, library=library.name)} if unknown else {}
@@ -327,7 +335,7 @@ class TapeManager:
                 return None
             cartridge = await self.relabel(slot.lane, cartridge, pool)
         label = await slot.lane.run(read_label, barcode=cartridge.barcode)
-        _check_label(cartridge, label)
+        check_label(cartridge, label)
         return MountedCartridge(slot.lane, cartridge, label)
 
     async def _is_scratch(self, lane: DriveLane, cartridge: Cartridge, context: JobReporter) -> bool:
@@ -366,19 +374,6 @@ _UNKNOWN_HINT = (
     "{count} cartridges are in state unknown: if they hold sets, run `capstan rebuild --library {library}`; if they are"
     " new, `capstan tape label BARCODE --pool POOL`"
 )
-
-
-def _check_label(cartridge: Cartridge, label: Label) -> None:
-    if label.barcode != cartridge.barcode:
-        raise WrongCartridge(barcode=cartridge.barcode, label=label.barcode, expected=cartridge.barcode)
-    if cartridge.uuid and label.uuid != cartridge.uuid:
-        raise WrongCartridge(barcode=cartridge.barcode, label=label.uuid, expected=cartridge.uuid)
-
-
-def check_erasable(cartridge: Cartridge) -> None:
-    """Refused for cartridges that must not be written to by anyone."""
-    if cartridge.state is CartridgeState.CLEANING:
-        raise Refused(reason=f"{cartridge.barcode} is a cleaning cartridge")
 
 
 def _unusable(library: OpenLibrary, element: Element) -> bool:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from capstan.catalog.catalog import Catalog
-from capstan.core.backup import SetState
+from capstan.catalog.catalog import Catalog, Repositories
+from capstan.core.backup import BackupSet, SetState
 from capstan.core.ids import check_name
 from capstan.core.job import JobReporter
 from capstan.core.media import Cartridge, CartridgeState
 from capstan.errors import Damaged, NotCapstanTape, Refused, TapeAheadOfCatalog
+from capstan.format.copy_writer import link_of
 from capstan.format.label import read_label
+from capstan.format.manifest import CommitLink
+from capstan.media.checks import check_erasable
 from capstan.media.lane import DriveLane
+from capstan.media.ledger import settle
 from capstan.media.library import element_of, free_slot, parse_place
-from capstan.media.manager import TapeManager, check_erasable
+from capstan.media.manager import TapeManager
 from capstan.tape.changer import Inventory, Place
 from capstan.tape.drive import TapeDrive
 
@@ -52,8 +56,9 @@ class TapeOperations:
     async def erase(self, barcode: str, context: JobReporter, *, long: bool) -> dict[str, Any]:
         """Make a cartridge scratch: a new label, and nothing behind it. `long` also overwrites the medium (hours).
 
-        Sets that were on it are PARTIAL afterwards, or forgotten when nothing else of them is left. `broken_sets` are
-        those elsewhere that build on one of them, and restore no longer.
+        Sets that were on it stay as they are where other copies have all of them. Else they are PARTIAL afterwards, or
+        forgotten when nothing of them is left. `broken_sets` are those elsewhere that build on one of them, and restore
+        no longer.
         """
         cartridge = await self._cartridge(barcode)
         async with self._manager.load_raw(cartridge.library, barcode, context) as lane:
@@ -155,23 +160,41 @@ class TapeOperations:
             if not cartridge.uuid:
                 return {"partial_sets": [], "forgotten_sets": [], "broken_sets": []}
             known = await catalog.backups.list()
-            for backup_set in await catalog.backups.sets_on(cartridge.uuid):
-                commits = await catalog.backups.list_commits(set_id=backup_set.id)
-                if all(commit.cartridge == cartridge.uuid for commit in commits):
-                    await catalog.backups.remove(backup_set.id)
-                    forgotten.append(backup_set.id)
-                    continue
-                backup_set.state = SetState.PARTIAL
-                backup_set.missing = sorted({*backup_set.missing, cartridge.barcode})
-                await catalog.backups.save(backup_set)
-                partial.append(backup_set.id)
+            lost = await catalog.backups.list_commits(cartridge=cartridge.uuid)
+            there = await catalog.backups.sets_on(cartridge.uuid)
             await catalog.backups.remove_commits(cartridge.uuid)
+            for backup_set in there:
+                links = [link_of(commit) for commit in lost if commit.set_id == backup_set.id]
+                match await _forget_part(catalog, backup_set, links, cartridge.barcode):
+                    case SetState.PARTIAL:
+                        partial.append(backup_set.id)
+                    case None:
+                        forgotten.append(backup_set.id)
         broken: list[str] = []
         for backup_set in known:  # a parent has a lower number than its children
             if backup_set.parent_id in {*partial, *forgotten, *broken}:
                 broken.append(backup_set.id)
         broken = [set_id for set_id in broken if set_id not in forgotten]
         return {"partial_sets": partial, "forgotten_sets": forgotten, "broken_sets": broken}
+
+
+async def _forget_part(
+    catalog: Repositories, backup_set: BackupSet, links: Sequence[CommitLink], barcode: str
+) -> SetState | None:
+    """Settle a set whose commit points on a cartridge were just forgotten: its state, None when nothing is left."""
+    commits = await catalog.backups.list_commits(set_id=backup_set.id)
+    commits = [*commits, *await catalog.backups.list_copies(backup_set.id)]
+    if not commits:
+        await catalog.backups.remove(backup_set.id)
+        return None
+    before, missing = backup_set.state, backup_set.missing
+    settle(backup_set, commits, links, writing=before is SetState.WRITING)
+    if before is SetState.PARTIAL or backup_set.state is SetState.PARTIAL:
+        further = before is SetState.PARTIAL and all(link.copy for link in links)
+        lacks = {*missing} if further else {*missing, barcode}
+        backup_set.state, backup_set.missing = SetState.PARTIAL, sorted(lacks)
+    await catalog.backups.save(backup_set)
+    return backup_set.state
 
 
 def _erase_long(drive: TapeDrive) -> None:

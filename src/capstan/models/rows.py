@@ -102,6 +102,7 @@ class PoolRow(Row):
     drive_key: Mapped[str] = mapped_column(String(16))
     require_escrow: Mapped[bool]
     description: Mapped[str] = mapped_column(Text)
+    copy_pool: Mapped[str] = mapped_column(String(64))
 
 
 class CartridgeRow(Row):
@@ -177,6 +178,7 @@ class CommitRow(Row):
     tar_end: Mapped[int]
     committed_at: Mapped[datetime]
     locked: Mapped[bool]
+    copy: Mapped[int]
     __table_args__ = (Index("ix_commits_cartridge", "cartridge"),)
 
 
@@ -197,3 +199,4 @@ class SegmentRow(Row):
     tar_offset: Mapped[int]
     tar_bytes: Mapped[int]
     age_beginning: Mapped[str] = mapped_column(Text)
+    copy: Mapped[int]

@@ -180,6 +180,7 @@ class RestoreEngine:
             "set_id": prepared.backup_set.id,
             "name": prepared.backup_set.name,
             **counts(report),
+            "copies_used": prepared.copies_used(),
             "seconds": round(elapsed(), 3),
         }
         if prepared.before is not None:

@@ -111,7 +111,7 @@ def _read_one(
         inspection.locked.append(index)
         return
     commits = index.manifest.commits
-    expected = max(commits, key=lambda link: link.sequence).header_sha256 if commits else ""
+    expected = commits[-1].header_sha256 if commits else ""
     if index.header.set_previous_index_sha256 != expected:
         what = "it does not follow the INDEX that its manifest names as the one before"
         inspection.troubles.append(Trouble(barcode, place.block, what))

@@ -178,6 +178,16 @@ def plan_restore(
     return plan
 
 
+def plan_again(
+    frames: Iterable[tuple[int, FramePlace]], segments: Mapping[int, Segment], *, gap_bytes: int = DEFAULT_GAP_BYTES
+) -> list[CartridgeVisit]:
+    """The visits that read those needed frames, each with its ordinal and ascending, from the places of `segments`."""
+    plan = RestorePlan()
+    for ordinal, frame in frames:
+        _add(plan, segments[frame.segment], frame, ordinal, gap_bytes)
+    return plan.visits
+
+
 def merge_extents(extents: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     """Ascending, disjoint and not touching; empty ones dropped."""
     begin = end = -1

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from capstan.catalog.catalog import Catalog
-from capstan.catalog.chains import Shortfall, chain_of, find_shortfall, index_chain
+from capstan.catalog.chains import Shortfall, all_commits, chain_of, find_shortfall, index_chain
 from capstan.core.backup import BackupSet, Encryption, Segment, SetState
 from capstan.core.files import display_path
 from capstan.crypto.age import NoIdentity
@@ -17,6 +17,7 @@ from capstan.errors import IdentityNeeded, NotFound
 from capstan.fileindex.store import FileIndexStore
 from capstan.format.sealing import SegmentOpener
 from capstan.recovery.assemble import Outcome, Outcomes
+from capstan.recovery.copies import CopyChoice, Health
 from capstan.recovery.plan import ChainPlan, RestorePlan
 from capstan.recovery.reading import SetReading
 from capstan.recovery.report import RecoveryReport
@@ -36,6 +37,7 @@ class Piece:
     table: SetTable
     selection: Selection
     plan: RestorePlan
+    choice: CopyChoice
 
 
 @dataclass(slots=True)
@@ -62,6 +64,14 @@ class Prepared:
             return self.backup_set.bytes
         return sum(piece.selection.content_bytes for piece in self.pieces)
 
+    def copies_used(self) -> list[dict[str, Any]]:
+        """Which segments were read from copies, by set, copy and cartridge."""
+        return [
+            {"set_id": piece.backup_set.id, "copy": copy, "cartridge": barcode, "segments": sorted(numbers)}
+            for piece in self.pieces
+            for (copy, barcode), numbers in sorted(piece.choice.used.items())
+        ]
+
     @property
     def _whole_set(self) -> bool:
         return self.selector.everything and len(self.pieces) == 1 and self.before is None
@@ -75,6 +85,7 @@ class Prepared:
                 piece.table,
                 piece.selection,
                 piece.plan,
+                choice=piece.choice,
                 codec=piece.backup_set.codec.partition(":")[0],
                 container=piece.backup_set.container,
                 target=target,
@@ -106,13 +117,14 @@ async def prepare(
             raise IdentityNeeded(what=f"set {backup_set.id}", keys=", ".join(backup_set.keys), hint=_UNLOCK)
         chain = await chain_of(repositories, backup_set) if with_parents else [backup_set]
         indexes = await index_chain(repositories, store, chain)
-        commits = [await repositories.backups.list_commits(set_id=item.id) for item in chain]
+        commits = [await all_commits(repositories, item.id) for item in chain]
         barcodes = dict.fromkeys(barcode for item in chain for barcode in item.cartridges)
-        cartridges = [await repositories.media.find(barcode) for barcode in barcodes]
-    libraries = {
-        found.barcode: found.library or library for found in cartridges if found and (found.library or library)
-    }
-    present = {found.barcode for found in cartridges if found and found.place}
+        barcodes |= dict.fromkeys(commit.barcode for of in commits for commit in of)
+        found = [await repositories.media.find(barcode) for barcode in barcodes]
+    cartridges = [cartridge for cartridge in found if cartridge]
+    libraries = {item.barcode: item.library or library for item in cartridges if item.library or library}
+    present = {item.barcode for item in cartridges if item.place}
+    health = Health.of(cartridges)
 
     def plan() -> list[Piece]:
         tables = [SetTable(kept_parts(store, item.id, of)) for item, of in zip(chain, commits, strict=True)]
@@ -120,9 +132,10 @@ async def prepare(
             selections = [Selection(tables[0], selector)]
         else:
             selections = select_chain(tables, indexes, selector, before)
+        choices = [CopyChoice(table.places, health) for table in tables]
         return [
-            Piece(item, table, selection, selection.plan())
-            for item, table, selection in zip(chain, tables, selections, strict=True)
+            Piece(item, table, selection, selection.plan(segments=choice.segments()), choice)
+            for item, table, selection, choice in zip(chain, tables, selections, choices, strict=True)
         ]
 
     pieces = await asyncio.to_thread(plan)

@@ -18,12 +18,13 @@ from typing import Any
 
 from capstan.catalog.catalog import Catalog, Repositories
 from capstan.clock import Clock
-from capstan.core.backup import Commit, Encryption
+from capstan.core.backup import Encryption
 from capstan.core.ids import new_uuid
 from capstan.core.media import Cartridge, CartridgeState, Pool
 from capstan.crypto.identities import Identity
 from capstan.errors import CartridgeMissing, DeviceError, FormatError, TransportError
 from capstan.fileindex.store import FileIndexStore
+from capstan.format.copy_writer import link_of
 from capstan.format.index_reader import LockedIndex, ReadIndex
 from capstan.format.manifest import CommitLink
 from capstan.jobs.context import JobContext
@@ -38,12 +39,12 @@ _ATTEMPTS = 2  # mounts of one cartridge when the drive fails
 class _Affected:
     """Sets that have, or had, something on the cartridges that were read, and every INDEX that is heard of."""
 
-    links: dict[str, dict[int, CommitLink]] = field(default_factory=dict)
+    links: dict[str, dict[tuple[int, int, str], CommitLink]] = field(default_factory=dict)
 
     def add(self, set_id: str, links: Iterable[CommitLink]) -> None:
         known = self.links.setdefault(set_id, {})
         for link in links:
-            known[link.sequence] = link
+            known[link.copy, link.sequence, link.cartridge if link.copy else ""] = link
 
 
 class RebuildEngine:
@@ -207,6 +208,7 @@ async def _settle(catalog: Repositories, affected: _Affected) -> tuple[Counter[s
     gone: list[str] = []
     for set_id, links in affected.links.items():
         commits = await catalog.backups.list_commits(set_id=set_id)
+        commits = [*commits, *await catalog.backups.list_copies(set_id)]
         if commits:
             backup_set = await catalog.backups.get(set_id)
             settle(backup_set, commits, list(links.values()))
@@ -219,7 +221,7 @@ async def _settle(catalog: Repositories, affected: _Affected) -> tuple[Counter[s
 
 
 def _chosen(inspections: Sequence[Inspection]) -> list[ReadIndex]:
-    """The INDEXes that count, set after set in the order of their numbers."""
+    """The INDEXes that count, set after set in the order of their numbers, the originals before the copies."""
     found: dict[str, list[ReadIndex]] = {}
     for inspection in inspections:
         for index in inspection.indexes:
@@ -229,11 +231,22 @@ def _chosen(inspections: Sequence[Inspection]) -> list[ReadIndex]:
 
 
 def choose_indexes(indexes: Sequence[ReadIndex]) -> list[ReadIndex]:
-    """One INDEX for each sequence of a set, in order.
+    """One INDEX for each sequence of a set, in order; of copies, one for each sequence, copy and cartridge, the last.
 
-    There are two only where a drive said that the filemark of the first had failed and it was on the medium all the
-    same; the backup then went on with another cartridge. The newest INDEX names the one that counts.
+    Of the original there are two only where a drive said that the filemark of the first had failed and it was on the
+    medium all the same; the backup then went on with another cartridge. The newest INDEX names the one that counts.
     """
+    originals = [index for index in indexes if not index.manifest.copy]
+    copies = {
+        (index.manifest.copy, index.manifest.sequence, index.manifest.cartridge): index
+        for index in sorted(indexes, key=lambda index: index.header.block)
+        if index.manifest.copy
+    }
+    in_order = [copies[key] for key in sorted(copies)]
+    return [*_chosen_originals(originals), *in_order] if originals else in_order
+
+
+def _chosen_originals(indexes: Sequence[ReadIndex]) -> list[ReadIndex]:
     newest = max(indexes, key=lambda index: (index.manifest.sequence, index.manifest.final, index.manifest.tar_end))
     named = {link.sequence: link.header_sha256 for link in newest.manifest.commits}
     named[newest.manifest.sequence] = newest.header_sha256
@@ -251,21 +264,16 @@ async def _forget_commits(catalog: Repositories, uuid: str, inspection: Inspecti
     commits = await catalog.backups.list_commits(cartridge=uuid)
     await catalog.backups.remove_commits(uuid)
     for commit in commits:
-        affected.add(commit.set_id, [_link(commit)])
+        affected.add(commit.set_id, [link_of(commit)])
         kept = inspection.is_damaged(commit) or commit.header_sha256 in locked
         if label is not None and label.uuid == uuid and kept:
             await catalog.backups.add_commit(commit)
 
 
 async def _is_known(catalog: Repositories, index: LockedIndex) -> bool:
-    commits = await catalog.backups.list_commits(set_id=index.header.set or "")
+    set_id = index.header.set or ""
+    commits = [*await catalog.backups.list_commits(set_id=set_id), *await catalog.backups.list_copies(set_id)]
     return any(commit.header_sha256 == index.header_sha256 for commit in commits)
-
-
-def _link(commit: Commit) -> CommitLink:
-    return CommitLink(
-        commit.sequence, commit.cartridge, commit.barcode, commit.tape_file, commit.block, commit.header_sha256
-    )
 
 
 def _described(cartridge: Cartridge, inspection: Inspection, *, blank_is_scratch: bool) -> Cartridge:
@@ -321,11 +329,15 @@ def _facts(inspection: Inspection) -> dict[str, Any]:
             "index_block": last.header.block,
             "index_sha256": last.header_sha256,
             "written_at": datetime.fromisoformat(last.header.written_at),
-            "written_bytes": sum(_written(index) for index in inspection.indexes)
-            + sum(index.header.payload_bytes or 0 for index in inspection.locked),
+            "written_bytes": sum(_written(inspection).values()),
         }
     return facts
 
 
-def _written(index: ReadIndex) -> int:
-    return (index.header.payload_bytes or 0) + sum(segment.payload_bytes for segment in index.manifest.segments)
+def _written(inspection: Inspection) -> dict[int, int]:
+    """Payload bytes on a cartridge, by block."""
+    found = {index.header.block: index.header.payload_bytes or 0 for index in inspection.locked}
+    for index in inspection.indexes:
+        found[index.header.block] = index.header.payload_bytes or 0
+        found |= {segment.block: segment.payload_bytes for segment in index.manifest.segments}
+    return found

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from capstan.core.backup import Commit, Segment
 from capstan.core.files import FileEntry, FileFlag, FileType, Row, display_path
 from capstan.core.ordinals import OrdinalSet
+from capstan.errors import HomeDamaged
 from capstan.fileindex.reading import at_or_below, read_rows, scan_columns
 from capstan.fileindex.store import FileIndexStore
 from capstan.format.reader import read_crcs
@@ -26,35 +27,67 @@ _FRAME_COLUMNS = ("segment", "tar_offset", "tar_bytes", "payload_offset", "paylo
 
 
 @dataclass(frozen=True, slots=True)
+class Records:
+    """The CRCs of the records of some segments on one cartridge, in the order of their INDEX's manifest."""
+
+    path: Path
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
-    """What one INDEX says: its two tables, its CRCs, and the segments they are about, in its manifest's order."""
+    """What one INDEX says: its two tables, its CRCs, and the segments they are about, in its manifest's order.
+    `copies`: the same of other copies of that interval."""
 
     sequence: int
     files: Path
     frames: Path
     records: Path
     segments: tuple[Segment, ...]
+    copies: tuple[Records, ...] = ()
+
+    @property
+    def places(self) -> tuple[Records, ...]:
+        """Wherever segments of the interval are."""
+        return (Records(self.records, self.segments), *self.copies)
 
 
 def kept_parts(store: FileIndexStore, set_id: str, commits: Sequence[Commit]) -> list[Part]:
-    """The parts of those commits that lie beside the catalog. Raises HomeDamaged when one is gone."""
-    by_sequence = {commit.sequence: commit.segments for commit in commits}
-    return [
-        Part(part.sequence, part.files, part.frames, part.records, by_sequence[part.sequence])
-        for part in store.parts(set_id, list(by_sequence))
-    ]
+    """The parts of those commits that lie beside the catalog, each interval once, with all its copies. Raises
+    HomeDamaged when a table is gone, or when the CRCs of all copies of an interval are."""
+    by_sequence: dict[int, list[Records]] = {}
+    for commit in sorted(commits, key=lambda commit: commit.copy):
+        if commit.locked:
+            continue
+        path = store.records(set_id, commit.sequence, commit.cartridge if commit.copy else "")
+        by_sequence.setdefault(commit.sequence, []).append(Records(path, commit.segments))
+    parts = []
+    for part in store.parts(set_id, list(by_sequence)):
+        known = by_sequence[part.sequence]
+        there = [records for records in known if records.path.exists()]
+        if not there:
+            raise HomeDamaged(path=known[0].path, reason="the file is gone")
+        first, *others = there
+        parts.append(Part(part.sequence, part.files, part.frames, first.path, first.segments, tuple(others)))
+    return parts
 
 
 class SetTable:
     """Reads the parts of one set. Each call of a stream begins a new pass; nothing large is kept between.
 
+    `places` has each segment wherever it lies, the original first; `segments` has one of those for each number.
     Raises HomeDamaged when a table cannot be read.
     """
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self._parts = sorted(parts, key=lambda part: part.sequence)
-        self.segments = {segment.number: segment for part in self._parts for segment in part.segments}
-        self._crcs: tuple[int, array[int]] = (-1, array("I"))
+        self.places: dict[int, list[Segment]] = {}
+        for segment in (s for part in self._parts for records in part.places for s in records.segments):
+            self.places.setdefault(segment.number, []).append(segment)
+        for found in self.places.values():
+            found.sort(key=lambda segment: segment.copy)
+        self.segments = {number: found[0] for number, found in sorted(self.places.items())}
+        self._crcs: tuple[Path, array[int]] = (Path(), array("I"))
         self._continued, self._superseded = self._replaced() if parts else (frozenset(), frozenset())
 
     def rows(self, selector: Selector, chosen: OrdinalSet | None = None) -> Iterator[Row]:
@@ -85,12 +118,13 @@ class SetTable:
 
     def crcs(self, segment: Segment) -> array[int]:
         """The CRC-32C of each payload record of `segment`."""
-        for position, part in enumerate(self._parts):
+        wanted = (segment.number, segment.cartridge)
+        for records in (records for part in self._parts for records in part.places):
             first = 0
-            for candidate in part.segments:
-                if candidate.number == segment.number:
-                    if self._crcs[0] != position:
-                        self._crcs = (position, read_crcs(part.records))
+            for candidate in records.segments:
+                if (candidate.number, candidate.cartridge) == wanted:
+                    if self._crcs[0] != records.path:
+                        self._crcs = (records.path, read_crcs(records.path))
                     return self._crcs[1][first : first + segment.records]
                 first += candidate.records
         raise KeyError(segment.number)

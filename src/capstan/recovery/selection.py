@@ -4,9 +4,10 @@ need."""
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from capstan.core.backup import Segment
 from capstan.core.files import FileEntry, FileFlag, FileType, Row
 from capstan.core.ordinals import OrdinalSet
 from capstan.fileindex.chain import ChainSet, state_rows
@@ -54,12 +55,13 @@ class Selection:
             return selected
         return heapq.merge(selected, self._borrowed(), key=lambda row: row.tar_offset)
 
-    def plan(self, *, gap_bytes: int = DEFAULT_GAP_BYTES) -> RestorePlan:
-        """What must be read for it. For the whole of a set that builds on no other no row is looked at."""
-        segments = self._table.segments.values()
-        whole = [(0, max((segment.tar_offset + segment.tar_bytes for segment in segments), default=0))]
+    def plan(self, *, segments: Mapping[int, Segment] | None = None, gap_bytes: int = DEFAULT_GAP_BYTES) -> RestorePlan:
+        """What must be read for it, of `segments` (those of the table). For the whole of a set that builds on no other
+        no row is looked at."""
+        places = self._table.segments if segments is None else segments
+        whole = [(0, max((segment.tar_offset + segment.tar_bytes for segment in places.values()), default=0))]
         extents = whole if self._selector.everything and self._chosen is None else self._extents()
-        return plan_restore(extents, self._table.frames(), self._table.segments, gap_bytes=gap_bytes)
+        return plan_restore(extents, self._table.frames(), places, gap_bytes=gap_bytes)
 
     def _borrowed(self) -> Iterator[Row]:
         for row in self._table.rows(make_selector(tuple(self._lent))):

@@ -20,6 +20,7 @@ from capstan.format.codecs import FrameCodec, frame_codec
 from capstan.format.reader import Record, SegmentReader
 from capstan.format.sealing import SegmentOpener, sealed_range
 from capstan.recovery.archives import ArchiveSpool
+from capstan.recovery.copies import CopyChoice, Health
 from capstan.recovery.plan import CartridgeVisit, FramePlace, RestorePlan, Run
 from capstan.recovery.report import RecoveryReport, Trouble
 from capstan.recovery.rows import SetTable
@@ -121,6 +122,15 @@ class FrameStream:
         return codec.decompress(data, place.tar_bytes)
 
 
+@dataclass(frozen=True, slots=True)
+class Spoilt:
+    """A place that cannot be read, from the frame with this ordinal on, while another copy may be."""
+
+    segment: Segment
+    ordinal: int
+    trouble: Trouble
+
+
 class FrameReader:
     """Carries out the visits of a plan, in their order, each either by `read` or by `lose`.
 
@@ -139,9 +149,11 @@ class FrameReader:
         digests: bool = False,
         identities: Sequence[Identity] = (),
         sealed: bool = False,
+        choice: CopyChoice | None = None,
     ) -> None:
         """`digests`: also compare the SHA-256 of every segment that is read as a whole, and look for its filemark.
-        `identities` open what is sealed; with `sealed` nothing is opened, and no frame is put into the stream."""
+        `identities` open what is sealed; with `sealed` nothing is opened, and no frame is put into the stream.
+        `choice`: what cannot be read is left to another copy, if there is one; but with `digests` all is named."""
         self._identities = identities
         self._sealed = sealed
         self._table = table
@@ -152,15 +164,24 @@ class FrameReader:
         self._digests = digests
         self._stopped = False
         self._interrupted = False  # in the unpacking of an archive
+        self._choice = choice or CopyChoice({}, Health())
+        self.spoilt: Spoilt | None = None
         self._frames = ((n, place) for n, place in enumerate(table.frames()) if n in plan.frames)
         self._next = next(self._frames, None)
+
+    @property
+    def next_ordinal(self) -> int | None:
+        """The first frame that was neither read nor lost so far."""
+        return self._next[0] if self._next else None
 
     def read(self, drive: TapeDrive, visit: CartridgeVisit) -> bool:
         """Read what is left of `visit`; runs on the drive's thread, and blocks while the stream is full.
 
-        False when it ended early, because it was cancelled or nobody takes frames any more. Raises what the drive
-        raises when it fails altogether: then it may be called again, for another drive, or `lose` gives up the rest.
+        False when it ended early, because it was cancelled or nobody takes frames any more, or (`spoilt` says it)
+        because there is another copy of what cannot be read. Raises what the drive raises when it fails altogether:
+        then it may be called again, for another drive, or `lose` gives up the rest.
         """
+        self.spoilt = None
         reader = SegmentReader(drive, barcode=visit.barcode)
         locates, bytes_read = self._report.locates, self._report.bytes_read
         for run in visit.runs:
@@ -170,7 +191,11 @@ class FrameReader:
                 self._report.locates = locates + reader.locates
                 self._report.bytes_read = bytes_read + reader.bytes_read
                 if record.trouble:
-                    self._report.spoil(Trouble(visit.barcode, record.block, record.trouble))
+                    trouble = Trouble(visit.barcode, record.block, record.trouble)
+                    if not self._digests and self._next and self._choice.has_other(run.segment, self._next[0]):
+                        self.spoilt = Spoilt(run.segment, self._next[0], trouble)
+                        return False
+                    self._report.spoil(trouble)
                 if self._stopped or self._cancelled.is_set():
                     return False
         return not self._interrupted
@@ -279,6 +304,8 @@ class FrameReader:
     ) -> None:
         frame = FrameData(place, run.segment.barcode, _first_block(run, place), None, trouble)
         self._next = next(self._frames, None)
+        if trouble is None:
+            self._choice.read(run.segment)
         if not self._sealed:
             self._stopped = not self._stream.put(frame, None if trouble else payload, opener)
 

@@ -23,7 +23,8 @@ from capstan.crypto.identities import Identity
 from capstan.errors import NotCapstanTape, WrongCartridge
 from capstan.fileindex.store import FileIndexStore
 from capstan.jobs.context import JobContext
-from capstan.media.manager import MountedCartridge, Purpose, TapeManager, check_erasable
+from capstan.media.checks import check_erasable
+from capstan.media.manager import MountedCartridge, Purpose, TapeManager
 from capstan.recovery.engine import new_report, progress, read_prepared, stopwatch, tell_damage, ticking
 from capstan.recovery.inspection import Inspection, check_headers, inspect_cartridge
 from capstan.recovery.phases import Phases
@@ -87,6 +88,7 @@ class VerifyEngine:
             "set_id": prepared.backup_set.id,
             "name": prepared.backup_set.name,
             "cartridges": prepared.plan.barcodes,
+            "copies_used": prepared.copies_used(),
             "unchecked_files": report.unchecked,
         }
         return await self._finish(report, result, context, elapsed)
@@ -128,12 +130,16 @@ class VerifyEngine:
 
     def _sets(self, inspection: Inspection, commits: Sequence[Commit]) -> list[tuple[BackupSet, list[Part]]]:
         """Set by set in the order of the tape: its facts, and the parts that lie on this cartridge."""
-        parts: dict[str, list[Part]] = {}
         sets: dict[str, BackupSet] = {}
+        # Of a copy, a later INDEX of an interval names all that an earlier one does.
+        latest: dict[tuple[str, int, int], Part] = {}
         for index in inspection.indexes:
-            set_id = index.manifest.backup_set.id
-            sets[set_id] = index.manifest.backup_set
-            part = Part(index.manifest.sequence, index.files, index.frames, index.records, index.manifest.segments)
+            manifest, set_id = index.manifest, index.manifest.backup_set.id
+            sets[set_id] = manifest.backup_set
+            part = Part(manifest.sequence, index.files, index.frames, index.records, manifest.segments)
+            latest[set_id, manifest.copy, manifest.sequence] = part
+        parts: dict[str, list[Part]] = {}
+        for (set_id, _, _), part in latest.items():
             parts.setdefault(set_id, []).append(part)
         for locked in inspection.locked:
             if locked.header.encryption == Encryption.DRIVE:
@@ -181,7 +187,7 @@ class VerifyEngine:
         reading.start()
         try:
             async with ticking(tick):
-                for visit in plan.visits:
+                while (visit := await reading.next_visit()) is not None:
                     await reading.read(mounted, visit)
                 await reading.finish()
         finally:

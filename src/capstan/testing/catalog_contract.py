@@ -42,16 +42,29 @@ def backup_set(number: int, set_id: str = "", **changes: object) -> BackupSet:
     )
 
 
-def commit(of: BackupSet, sequence: int, cartridge: str, block: int) -> Commit:
+def commit(of: BackupSet, sequence: int, cartridge: str, block: int, copy: int = 0) -> Commit:
     """A commit point with two segments."""
     pieces = tuple(
         Segment(
-            of.id, 2 * sequence + i, cartridge, "CAP001L9", i + 1, block - 20 + i, 3, 65536, 150_000, "d" * 64, i, 9
+            of.id,
+            2 * sequence + i,
+            cartridge,
+            "CAP001L9",
+            i + 1,
+            block - 20 + i,
+            3,
+            65536,
+            150_000,
+            "d" * 64,
+            i,
+            9,
+            copy=copy,
         )
         for i in range(2)
     )
     return Commit(
-        of.id, sequence, cartridge, "CAP001L9", 3, block, block + 3, "a" * 64, 99, "b" * 64, False, 1, 2, 3, NOW, pieces
+        of.id, sequence, cartridge, "CAP001L9", 3, block, block + 3, "a" * 64, 99, "b" * 64, False, 1, 2, 3, NOW,
+        pieces, copy=copy,
     )  # fmt: skip
 
 
@@ -190,7 +203,9 @@ class CatalogContract:
             await inside.media.save(dataclasses.replace(two, loads=7, written_at=NOW))
         async with catalog.snapshot() as view:
             assert await view.media.get_pool("p") == Pool("p", NOW)
-        changed = Pool("p", NOW, scratch=False, recipients=["age1x"], require_escrow=True, description="d")
+        changed = Pool(
+            "p", NOW, scratch=False, recipients=["age1x"], require_escrow=True, description="d", copy_pool="q"
+        )
         async with catalog.transaction() as inside:
             await inside.media.save_pool(changed)
         async with catalog.snapshot() as view:
@@ -263,6 +278,33 @@ class CatalogContract:
             await inside.backups.remove(two.id)
         async with catalog.snapshot() as view:
             assert [found.sequence for found in await view.backups.list_commits()] == [2]
+
+    async def test_copies_stand_beside_what_the_backup_wrote(self, catalog: Catalog) -> None:
+        """Whoever asks for a set's commit points hears nothing of its copies; whoever asks for those, or for a
+        cartridge, does. What is removed is removed with its copies."""
+        one = backup_set(1)
+        original, other = commit(one, 1, "c-1", 30), commit(one, 2, "c-1", 60)
+        first, second, third = (
+            commit(one, 1, "c-2", 30, copy=1),
+            commit(one, 1, "c-3", 40, copy=2),
+            commit(one, 2, "c-2", 90, copy=1),
+        )
+        async with catalog.transaction() as inside:
+            await inside.backups.add(one)
+            for entered in (third, second, original, first, other):
+                await inside.backups.add_commit(entered)
+        async with catalog.snapshot() as view:
+            assert list(await view.backups.list_commits(set_id=one.id)) == [original, other]
+            assert list(await view.backups.list_copies(one.id)) == [first, third, second]
+            assert list(await view.backups.list_commits(cartridge="c-2")) == [first, third]
+            assert list(await view.backups.list_commits()) == [original, other, first, third, second]
+            assert list(await view.backups.list_segments(one.id)) == [*original.segments, *other.segments]
+            assert [found.number for found in await view.backups.sets_on("c-3")] == [1]
+        async with catalog.transaction() as inside:
+            await inside.backups.remove_commits("c-2")
+            assert list(await inside.backups.list_copies(one.id)) == [second]
+            await inside.backups.remove(one.id)
+            assert not await inside.backups.list_commits()
 
     async def test_a_commit_point_entered_again_replaces_its_segments(self, catalog: Catalog) -> None:
         """Segments that the second form does not name are gone; those of other commit points stay."""

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from capstan.crypto.age import AgeHeader, ChunkCipher, new_header, read_header, sealed_bytes
-from capstan.crypto.identities import Identity
+from capstan.crypto.identities import DriveKey, Identity
 from capstan.crypto.identity_files import load_identities, read_keys
 from capstan.crypto.key_ids import key_id
 from capstan.crypto.keystore import KeyKind, Secret
@@ -127,7 +127,6 @@ BAD: dict[str, tuple[bytes, str]] = {
     "plugin": (b"AGE-PLUGIN-YUBIKEY-1QQQQ\n", "line 1 .*plugin"),
     "binary": (bytes(range(256)), "line 1 is no identity"),
     "words": (f"{X25519[0]}\nhunter2 hunter2\n".encode(), "line 2 is no identity"),
-    "drive-key": (f"# drive-key: {'5a' * 32}\n".encode(), "only the keys of drives"),
     "huge": (bytes((1 << 20) + 1), "too long"),
     "sealed-header": (SEALED[:60], "cut off or damaged: .*header"),
     "sealed-payload": (SEALED[:-40], "cut off or damaged: decryption error"),
@@ -158,6 +157,16 @@ def test_what_is_none(tmp_path: Path, name: str) -> None:
     shown = str(caught.value.as_dict())
     assert str(path) in shown
     assert not any(secret in shown for secret in (str(X25519[0])[20:40], str(X25519[1])[20:40], "hunter2", "5a5a"))
+
+
+def test_the_key_of_a_drive_is_an_identity_too(tmp_path: Path) -> None:
+    """It opens what the drive has encrypted, is known by the id that its store calls it, and is not shown."""
+    path = tmp_path / "file"
+    path.write_text(f"# drive-key: {'5a' * 32}\n{X25519[0]}\n")
+    key, _ = load_identities([path], given("pass phrase"))
+    assert isinstance(key, DriveKey) and key.secret == b"\x5a" * 32
+    assert key.key_id == hashlib.sha256(b"capstan drive key\0" + key.secret).hexdigest()[:16]
+    assert "5a5a" not in repr(key) and repr(key.secret) not in repr(key)
 
 
 def test_the_wrong_passphrase(tmp_path: Path) -> None:

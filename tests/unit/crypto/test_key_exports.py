@@ -14,7 +14,7 @@ import pytest
 from capstan.clock import SystemClock
 from capstan.crypto.drill import can_open, prove_export
 from capstan.crypto.file_keystore import FileKeyStore
-from capstan.crypto.identities import X25519Identity, stored_identities
+from capstan.crypto.identities import DriveKey, X25519Identity, stored_identities
 from capstan.crypto.identity_files import FileKey, load_identities, read_keys
 from capstan.crypto.key_export import Export, check_new, export_keys, write_new
 from capstan.crypto.key_sheet import as_pdf, as_text, code_texts
@@ -68,9 +68,7 @@ def test_it_holds_the_keys(store: FileKeyStore, export: Export, tmp_path: Path) 
             (key.id, key.name, key.state is KeyState.RETIRED) for key in store.list()
         ]
         assert not any(secret.decode("latin-1") in text or secret.hex() in text for secret in secrets.values())
-    assert [identity.key_id for identity in load_identities([path], given)] == [
-        key.id for key in store.list() if key.kind is KeyKind.AGE
-    ]
+    assert [identity.key_id for identity in load_identities([path], given)] == [key.id for key in store.list()]
 
 
 def test_the_sheet_says_what_it_is(store: FileKeyStore, export: Export) -> None:
@@ -205,7 +203,7 @@ def test_who_can_open(store: FileKeyStore) -> None:
 
 
 def test_identities_of_a_store(store: FileKeyStore) -> None:
-    """Those that are wanted; for what it does not have, and for the keys of drives, it is not unlocked."""
+    """Those that are wanted, of both kinds; for what it does not have it is not unlocked."""
     asked: list[int] = []
 
     def unlock() -> Secret:
@@ -214,6 +212,8 @@ def test_identities_of_a_store(store: FileKeyStore) -> None:
 
     opened = FileKeyStore.open_at(store._folder, SystemClock(), unlock)
     key, drive = store.get("escrow"), store.get("drive")
-    assert stored_identities(opened, {drive.id, "0" * 16}) == [] and not asked
-    [found] = stored_identities(opened, {key.id, drive.id})
-    assert found.key_id == key.id and can_open([found], key.recipient) and len(asked) == 1
+    assert stored_identities(opened, {"0" * 16}) == [] and not asked
+    found = {identity.key_id: identity for identity in stored_identities(opened, {key.id, drive.id})}
+    assert can_open([found[key.id]], key.recipient) and len(asked) == 1
+    with store.open(drive.id) as secret:
+        assert isinstance(found[drive.id], DriveKey) and found[drive.id].secret == secret.value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -19,11 +19,12 @@ from capstan.core.backup import BackupSet, Encryption, SetState, SetType
 from capstan.core.files import FileType, Row
 from capstan.core.ids import new_uuid
 from capstan.core.job import Job, JobKind, JobState
-from capstan.core.media import Cartridge, CartridgeState
+from capstan.core.media import Cartridge, CartridgeState, Pool
 from capstan.crypto.identities import Identity
 from capstan.crypto.key_ids import key_id
-from capstan.errors import CartridgeMissing
+from capstan.errors import CartridgeMissing, NoCartridgeAvailable, NoDriveAvailable
 from capstan.fileindex.store import FileIndexStore
+from capstan.format.append import examine_tail, go_to_end
 from capstan.format.codecs import frame_codec
 from capstan.format.frames import Frame, OpenMember, ResumePoint, Totals
 from capstan.format.label import Label, write_label
@@ -35,6 +36,8 @@ from capstan.jobs.warning_log import WarningLog
 from capstan.media.drive_keys import DriveKeys
 from capstan.media.lane import DriveLane
 from capstan.media.ledger import Ledger
+from capstan.media.selection import choose_for_writing
+from capstan.recovery.copying import CopyEngine
 from capstan.recovery.engine import RestoreEngine
 from capstan.recovery.rebuild import RebuildEngine
 from capstan.recovery.select import RestoreRequest
@@ -88,6 +91,8 @@ class MemoryManager:
         self._home = home
         self.keys = DriveKeys()
         self.mounts: list[str] = []
+        self.drives = 2
+        self.busy: set[str] = set()
         self.on_mount: Callable[[], object] = lambda: None
 
     async def open(self, library: str) -> MemoryManager:
@@ -103,19 +108,48 @@ class MemoryManager:
                 await catalog.media.save(replace(found, library="lib", place="slot:1"))
 
     @asynccontextmanager
-    async def mount(self, library: str, *, barcode: str, context: JobContext, **_: object) -> AsyncIterator[Mounted]:
+    async def mount(
+        self,
+        library: str,
+        *,
+        context: JobContext,
+        barcode: str | None = None,
+        pool: str = "",
+        avoid: Collection[str] = (),
+        **_: object,
+    ) -> AsyncIterator[Mounted]:
+        if barcode is None:
+            async with self._home.catalog.snapshot() as catalog:
+                there = await catalog.media.list()
+                chosen = choose_for_writing(there, await catalog.media.get_pool(pool), unavailable={*avoid, *self.busy})
+            if chosen is None:
+                raise NoCartridgeAvailable(pool=pool, library=library)
+            barcode = chosen.barcode
         if barcode not in self._home.tapes:
             raise CartridgeMissing(barcodes=barcode)
+        if len(self.busy) >= self.drives:
+            raise NoDriveAvailable(library=library)
         self.mounts.append(barcode)
         self.on_mount()
         await context.phase("load", cartridge=barcode)
         async with self._home.catalog.snapshot() as catalog:
             cartridge = await catalog.media.get(barcode)
         lane = DriveLane(MemoryTapeDrive(self._home.tapes[barcode]), barcode)
+        self.busy.add(barcode)
         try:
             yield Mounted(cartridge, lane)
         finally:
+            self.busy.remove(barcode)
             await lane.close()
+
+    async def position_for_append(self, mounted: Mounted) -> None:
+        tail = await mounted.lane.run(examine_tail, mounted.cartridge)
+        assert not tail.ahead
+        await mounted.lane.run(go_to_end, mounted.cartridge)
+
+    async def mark(self, barcode: str, state: CartridgeState, reason: str, **_: object) -> None:
+        async with self._home.catalog.transaction() as catalog:
+            await catalog.media.save(replace(await catalog.media.get(barcode), state=state, reason=reason))
 
 
 class WrittenHome:
@@ -144,15 +178,18 @@ class WrittenHome:
     async def close(self) -> None:
         await self.catalog.close()
 
-    async def label(self, barcode: str) -> None:
+    async def label(self, barcode: str, pool: str = "default", record_bytes: int = RECORD) -> None:
         """A new cartridge, or an old one labelled anew."""
         tape = self.tapes.setdefault(barcode, MemoryTape())
-        label = Label(new_uuid(), barcode, "default", self.clock.now(), record_bytes=RECORD)
+        label = Label(new_uuid(), barcode, pool, self.clock.now(), record_bytes=record_bytes)
         end = write_label(MemoryTapeDrive(tape), label)
-        self.ends[barcode] = TapeEnd(label.uuid, barcode, RECORD, end.end_block, 1)
+        self.ends[barcode] = TapeEnd(label.uuid, barcode, record_bytes, end.end_block, 1)
         async with self.catalog.transaction() as catalog:
-            row = Cartridge(barcode, CartridgeState.AVAILABLE, self.clock.now(), uuid=label.uuid, pool="default")
+            if await catalog.media.find_pool(pool) is None:
+                await catalog.media.add_pool(Pool(pool, self.clock.now()))
+            row = Cartridge(barcode, CartridgeState.AVAILABLE, self.clock.now(), uuid=label.uuid, pool=pool)
             row.library, row.place, row.end_block, row.tape_files = "lib", "slot:1", end.end_block, 1
+            row.record_bytes = record_bytes
             await catalog.media.save(row)
 
     async def write(
@@ -228,6 +265,21 @@ class WrittenHome:
             clock=self.clock,
             spool=self.spool,
             open_target=lambda request, tell, **earlier: self.target,
+        )
+
+    async def copy(self, set_id: str, pool: str = "vault") -> dict[str, Any]:
+        """Make a copy of a set, or what it lacks."""
+        return await self.copier().run(set_id, self.context(), library="lib", pool=pool)
+
+    def copier(self, proven: Callable[[], set[str]] = set) -> CopyEngine:
+        return CopyEngine(
+            catalog=self.catalog,
+            manager=self.manager,  # type: ignore[arg-type]
+            ledger=self.ledger,
+            store=self.store,
+            clock=self.clock,
+            spool=self.spool,
+            proven_keys=proven,
         )
 
     def verifier(self) -> VerifyEngine:
