@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import pyrage
 import pytest
 from harness import SMALL, Home, below, describe, make_tree
 
@@ -397,3 +398,22 @@ def test_a_segment_that_can_be_read_nowhere(written: tuple[Home, Path, str]) -> 
     answer = home.run("copy", set_id, "--pool", "vault").json
     assert (answer["whole"], answer["segments_copied"]) == (True, 1)
     assert home.run("verify", barcodes(answer)[0]).json["damage"] == []
+
+
+def test_a_sealed_archive_goes_on_with_its_copy(home: Home, tmp_path: Path) -> None:
+    """Segments that are unpacked as a whole, and sealed, are read from the other copy where one cannot be read; nobody
+    needs a key to copy them."""
+    secret = pyrage.x25519.Identity.generate()
+    (tmp_path / "key").write_text(str(secret))
+    home.configure(**SMALL, spooled_segment_bytes=1 << 20)
+    home.library()
+    home.run("pool", "create", "vault")
+    tree = make_tree(tmp_path / "source", large=3 << 20)
+    sealing = ("--recipient", str(secret.to_public()), "--container", "7z", "--codec", "copy")
+    set_id = home.run("backup", tree, "--name", "t", *sealing).json["set_id"]
+    (vault,) = barcodes(home.run("copy", set_id, "--pool", "vault").json)
+    second = segments_on(home, ORIGINAL)[1]
+    destroy(home, ORIGINAL, second["block"] + 3, 1)
+    answer = home.run("restore", set_id, "--to", tmp_path / "out", "--identity", tmp_path / "key").json
+    assert describe(below(tmp_path / "out", tree)) == describe(tree)
+    assert [(used["cartridge"], min(used["segments"])) for used in answer["copies_used"]] == [(vault, 1)]

@@ -15,7 +15,7 @@ from pathlib import Path
 from capstan import __version__
 from capstan.clock import Clock
 from capstan.core.backup import BackupSet, Commit, Segment
-from capstan.format.codecs import frame_codec, parse_codec
+from capstan.format.codecs import find_codec, frame_codec, index_codec
 from capstan.format.header import Header, Kind
 from capstan.format.index_payload import IndexPayload, build_index_payload
 from capstan.format.layout import index_end
@@ -89,7 +89,9 @@ class CopyWriter:
         self._spool = spool
         self._clock = clock
         self._keep_key = keep_key
-        self._codec, self._level = parse_codec(backup_set.codec.partition(":")[0])
+        self._codec = backup_set.codec.partition(":")[0]
+        index = index_codec(self._codec)[0]
+        self._index_codec = frame_codec(index, find_codec(index).levels.default)
         self._file = TapeFileWriter(
             drive, record_bytes=tape.record_bytes, block=tape.end_block, tape_file=tape.tape_files
         )
@@ -120,7 +122,10 @@ class CopyWriter:
         """
         block, tape_file = self._file.block, self._file.tape_file
         header = replace(
-            self._header(Kind.SEGMENT), stream=segment.stream, segment=segment.number, tar_offset=segment.tar_offset
+            self._header(Kind.SEGMENT, segment.number),
+            stream=segment.stream,
+            segment=segment.number,
+            tar_offset=segment.tar_offset,
         )
         self._file.begin(header.encode()[0])
         try:
@@ -210,7 +215,7 @@ class CopyWriter:
         return build_index_payload(
             self._spool / f"{self._set.id}-{self._tape.cartridge}.index",
             members,
-            frame_codec(self._codec, self._level),
+            self._index_codec,
             mtime=int(manifest.committed_at.timestamp()),
             recipients=self._set.recipients,
         )
@@ -251,7 +256,7 @@ class CopyWriter:
             link=link_of(commit),
         )
 
-    def _header(self, kind: Kind) -> Header:
+    def _header(self, kind: Kind, segment: int = 0) -> Header:
         return Header(
             kind=kind,
             tape_file=self._file.tape_file,
@@ -261,7 +266,13 @@ class CopyWriter:
             record_bytes=self._tape.record_bytes,
             written_at=self._clock.now().isoformat(),
             written_by=f"capstan {__version__}",
-            restore=restore_line(kind.value, self._codec, self._set.encryption.value),
+            restore=restore_line(
+                kind.value,
+                self._codec,
+                self._set.encryption.value,
+                container=self._set.container,
+                segment=segment,
+            ),
             previous_index_block=self._tape.index_block,
             previous_index_sha256=self._tape.index_sha256,
             set=self._set.id,
