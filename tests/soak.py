@@ -7,7 +7,8 @@ usage: soak.py run [PART[@TESTS][/N]…] (parts: devices, kills, disks, properti
 date. The report says so. Only the loops over faults (devices, kills, disks) can be cut that way. `devices@rebuild` runs
 only the tests of the part whose names have that in them, and has a row of its own.
 
-A part leaves its figures in `.soak/`; it may be run again by itself, also on another day. Each runs on two processes.
+A part leaves its figures in `.soak/`; it may be run again by itself, also on another day: the rows of those that were
+not run here stay on the page as they are. Each runs on two processes.
 """
 
 from __future__ import annotations
@@ -107,12 +108,15 @@ def _run(name: str, only: str, part: Part, of: int) -> int:
 
 
 def report() -> int:
-    """Write docs/soak.md. Parts that were not run are said to be missing."""
+    """Write docs/soak.md. Parts that were never run are said to be missing."""
+    known = _known_rows()
     rows, totals = [], Counter[str]()
-    for name, title in _rows():
+    for name, title in _rows(known):
         folder = FIGURES / name
         if not (folder / "facts.json").exists():
-            rows.append(f"| {title} | was not run |" + " |" * (len(COLUMNS) + 4))
+            cells = known.get(title, [title, "was not run", *[""] * (len(COLUMNS) + 4)])
+            totals.update({column: _figure(cell) for column, cell in zip(COLUMNS, cells[3:], strict=False)})
+            rows.append("| " + " | ".join(cells) + " |")
             continue
         facts = json.loads((folder / "facts.json").read_text())
         counts = Counter[str]()
@@ -135,14 +139,26 @@ def report() -> int:
     return 0
 
 
-def _rows() -> list[tuple[str, str]]:
-    """Folder and title of each row: every part, and below it what was run of it alone."""
+def _rows(known: dict[str, list[str]]) -> list[tuple[str, str]]:
+    """Folder and title of each row: every part, and below it what was run of it alone, here or before."""
     found = []
     for name, part in PARTS.items():
         found.append((name, part.title))
-        alone = sorted(folder.name for folder in FIGURES.glob(f"{name}@*"))
-        found += [(folder, f"{part.title}: {folder.partition('@')[2]} alone") for folder in alone]
+        alone = {folder.name.partition("@")[2] for folder in FIGURES.glob(f"{name}@*")}
+        alone |= {title[len(part.title) + 2 : -6] for title in known if title.startswith(f"{part.title}: ")}
+        found += [(f"{name}@{only}", f"{part.title}: {only} alone") for only in sorted(alone)]
     return found
+
+
+def _known_rows() -> dict[str, list[str]]:
+    """The rows of the page as it is, by their titles."""
+    lines = REPORT.read_text().splitlines() if REPORT.exists() else []
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    return {cells[0]: cells for cells in rows if len(cells) == len(COLUMNS) + 6}
+
+
+def _figure(cell: str) -> int:
+    return int(cell.replace(",", "")) if cell.replace(",", "").isdecimal() else 0
 
 
 _TEXT = """\
