@@ -101,7 +101,9 @@ def restore(
 
 def verify(
     context: typer.Context,
-    what: str = typer.Argument(..., metavar="ID|BARCODE", help="A set (id, latest:NAME, NAME@TIME) or a cartridge."),
+    what: str = typer.Argument("", metavar="[ID|BARCODE]", help="A set (id, latest:NAME, NAME@TIME) or a cartridge."),
+    pool: str = typer.Option(None, help="Every cartridge of this pool that is here, instead."),
+    sample: str = typer.Option("100%", help="How much of each set, in whole segments drawn at random, like 5%."),
     library: str = typer.Option(None, help="The library that has the cartridges."),
     identity: IdentityFiles = None,
     identity_passphrase_file: IdentityPassphraseFile = None,
@@ -110,9 +112,15 @@ def verify(
     passphrase_fd: PassphraseFd = None,
     key_file: KeyFile = None,
 ) -> None:
-    """Read a set or a cartridge and check every digest; nothing is restored."""
+    """Read a set, a cartridge or a pool and check every digest; nothing is restored."""
     from capstan.cli.session import with_home
     from capstan.core.job import JobKind
+    from capstan.errors import UsageError
+    from capstan.recovery.sampling import parse_percent
+
+    if bool(what) == (pool is not None):
+        raise UsageError(reason="say what to verify: a set, a cartridge, or --pool NAME", hint="see --help")
+    percent = parse_percent(sample)
 
     async def is_cartridge(capstan: Capstan) -> bool:
         async with capstan.catalog.snapshot() as catalog:
@@ -122,15 +130,19 @@ def verify(
     given = GivenIdentities(
         identity, identity_passphrase_file, identity_passphrase_fd, passphrase_file, passphrase_fd, key_file
     )
-    cartridge = with_home(current, is_cartridge)
+    cartridge = bool(what) and with_home(current, is_cartridge)
 
     async def work(capstan: Capstan, job: JobContext, opening: Sequence[Identity]) -> dict[str, Any]:
-        run = capstan.verify.run_cartridge if cartridge else capstan.verify.run_set
-        return await run(what, job, library=library or "", identities=opening)
+        verify = capstan.verify
+        run = verify.run_pool if pool is not None else verify.run_cartridge if cartridge else verify.run_set
+        return await run(pool or what, job, library=library or "", identities=opening, percent=percent)
 
-    result = _run(current, JobKind.VERIFY, _in_library(library, work), {"what": what}, given.explicit(current))
-    text = f"{what} is good: {result['verified_files']} files verified" + _extras(result)
-    if result["unchecked_files"] and not cartridge:
+    parameters = {"what": what or f"pool {pool}", "sample": percent}
+    result = _run(current, JobKind.VERIFY, _in_library(library, work), parameters, given.explicit(current))
+    text = f"{what or f'pool {pool}'} is good: {result['verified_files']} files verified" + _extras(result)
+    if result["segments_verified"] < result["segments"]:
+        text += f"; {result['segments_verified']} of {result['segments']} segments were drawn"
+    elif result["unchecked_files"] and not cartridge:
         text += f"; {result['unchecked_files']} files are sealed: of them every record was verified (see --identity)"
     current.output.result(result, text)
 

@@ -7,9 +7,10 @@ where an INDEX cannot be read, what the catalog kept of it takes its place.
 from __future__ import annotations
 
 import asyncio
+import random
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from capstan.core.ids import new_uuid
 from capstan.core.job import RestorePhase
 from capstan.core.media import CartridgeState
 from capstan.crypto.identities import Identity
-from capstan.errors import NotCapstanTape, WrongCartridge
+from capstan.errors import CapstanError, JobCancelled, NotCapstanTape, WrongCartridge
 from capstan.fileindex.store import FileIndexStore
 from capstan.jobs.context import JobContext
 from capstan.media.checks import check_erasable
@@ -28,13 +29,27 @@ from capstan.media.manager import MountedCartridge, Purpose, TapeManager
 from capstan.recovery.engine import new_report, progress, read_prepared, stopwatch, tell_damage, ticking
 from capstan.recovery.inspection import Inspection, check_headers, inspect_cartridge
 from capstan.recovery.phases import Phases
-from capstan.recovery.preparation import check_drive_key, opens, prepare
+from capstan.recovery.plan import ChainPlan
+from capstan.recovery.preparation import Piece, check_drive_key, opens, prepare
 from capstan.recovery.reading import SetReading
 from capstan.recovery.report import RecoveryReport, Trouble, counts, raise_if_unsound
 from capstan.recovery.rows import Part, SetTable, kept_parts
+from capstan.recovery.sampling import Sample, draw
 from capstan.recovery.select import make_selector
 from capstan.recovery.selection import Selection
 from capstan.tape.drive import TapeDrive
+
+_SUMMED = ("verified_files", "unchecked_files", "errors", "segments_verified", "segments", "bytes_read_from_tape")
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What of one set lies on a cartridge, and is read of it."""
+
+    backup_set: BackupSet
+    table: SetTable
+    selection: Selection
+    sample: Sample
 
 
 class VerifyEngine:
@@ -48,13 +63,21 @@ class VerifyEngine:
         self._store = store
         self._clock = clock
         self._spool = spool
+        self._chance = random.Random()
 
     async def run_set(
-        self, reference: str, context: JobContext, *, library: str = "", identities: Sequence[Identity] = ()
+        self,
+        reference: str,
+        context: JobContext,
+        *,
+        library: str = "",
+        identities: Sequence[Identity] = (),
+        percent: float = 100,
     ) -> dict[str, Any]:
         """Read every byte of a set and compare every file's digest, every record's CRC and every segment's SHA-256.
 
-        Of a set that `identities` do not open, records and segments are compared, and the files are `unchecked`.
+        Of a set that `identities` do not open, records and segments are compared, and the files are `unchecked`; so are
+        those beyond a sample of less than 100 `percent` of the segments.
         Raises VerificationFailed or CartridgeMissing at the end, with the result in `result`.
         """
         elapsed = stopwatch(self._clock)
@@ -64,6 +87,8 @@ class VerifyEngine:
         segments = [segment for piece in prepared.pieces for segment in piece.table.segments.values()]
         sealed = not all(opens(segment, identities) for segment in segments)
         check_drive_key(prepared.backup_set, identities)
+        sample = await asyncio.to_thread(self._sampled, prepared.pieces, percent)
+        prepared.plan = ChainPlan([piece.plan for piece in prepared.pieces])
         await phases.enter(RestorePhase.SELECT, files=prepared.files, bytes=prepared.content_bytes)
         report = new_report(context)
         with self._manager.keys.lend(context.job_id, identities):
@@ -79,7 +104,7 @@ class VerifyEngine:
                 digests=True,
                 identities=identities,
                 sealed=sealed,
-                partial=sealed,
+                partial=sealed or percent < 100,
             )
         await phases.catch_up()
         for barcode in sorted({trouble.barcode for trouble in report.damage}):
@@ -90,15 +115,75 @@ class VerifyEngine:
             "cartridges": prepared.plan.barcodes,
             "copies_used": prepared.copies_used(),
             "unchecked_files": report.unchecked,
+            **sample,
         }
         return await self._finish(report, result, context, elapsed)
 
+    def _sampled(self, pieces: Sequence[Piece], percent: float) -> dict[str, int]:
+        """Leave in the plan of each piece what was drawn; how much that is."""
+        samples = [draw(piece.plan, piece.table.frames(), percent, self._chance) for piece in pieces]
+        for piece, sample in zip(pieces, samples, strict=True):
+            piece.plan = sample.plan
+        return _told(samples)
+
+    async def run_pool(
+        self,
+        name: str,
+        context: JobContext,
+        *,
+        library: str = "",
+        identities: Sequence[Identity] = (),
+        percent: float = 100,
+    ) -> dict[str, Any]:
+        """`run_cartridge` for each cartridge of a pool that is here and holds sets, in barcode order.
+
+        What is wrong with one does not keep the others from being verified; the first error is raised at the end, with
+        the whole result. JobCancelled ends it at once.
+        """
+        async with self._catalog.snapshot() as catalog:
+            await catalog.media.get_pool(name)
+            found = [item for item in await catalog.media.list(pool=name) if item.uuid and item.index_block >= 0]
+        cartridges: list[dict[str, Any]] = []
+        first: CapstanError | None = None
+        for item in found:
+            if not item.place:
+                cartridges.append({"barcode": item.barcode, "absent": True})
+                continue
+            try:
+                cartridges.append(
+                    await self.run_cartridge(
+                        item.barcode, context, library=library, identities=identities, percent=percent
+                    )
+                )
+            except JobCancelled:
+                raise
+            except CapstanError as error:
+                first = first or error
+                told = error.result or {"barcode": item.barcode}
+                cartridges.append({**told, "error": error.as_dict()})
+        result = {
+            "pool": name,
+            "cartridges": cartridges,
+            **{key: sum(item.get(key, 0) for item in cartridges) for key in _SUMMED},
+        }
+        if first is not None:
+            first.result = result
+            raise first
+        return result
+
     async def run_cartridge(
-        self, barcode: str, context: JobContext, *, library: str = "", identities: Sequence[Identity] = ()
+        self,
+        barcode: str,
+        context: JobContext,
+        *,
+        library: str = "",
+        identities: Sequence[Identity] = (),
+        percent: float = 100,
     ) -> dict[str, Any]:
         """Verify label, headers, INDEXes and their chains, every record, every segment, and every file that lies
         wholly on this cartridge; the outcome is kept with the cartridge. Where `identities` do not open an INDEX, what
-        the catalog kept of it is used; a set that is sealed, or locked, has its files `unchecked`.
+        the catalog kept of it is used; a set that is sealed, or locked, has its files `unchecked`, as have those beyond
+        a sample of less than 100 `percent` of each set's segments.
 
         Raises VerificationFailed at the end, with the result in `result`; NotCapstanTape; WrongCartridge.
         """
@@ -110,6 +195,7 @@ class VerifyEngine:
         report = new_report(context)
         spool = self._spool / f"verify-{new_uuid()}"
         sets: list[dict[str, Any]] = []
+        samples: list[Sample] = []
         try:
             with self._manager.keys.lend(context.job_id, identities):
                 async with self._manager.mount(
@@ -120,12 +206,15 @@ class VerifyEngine:
                     report.damage += inspection.troubles
                     _compare(inspection, known.uuid, commits, report)
                     for backup_set, parts in self._sets(inspection, commits):
-                        sets.append(await self._verify_part(mounted, backup_set, parts, report, context, identities))
+                        part = await self._part(backup_set, parts, percent)
+                        samples.append(part.sample)
+                        sets.append(await self._verify_part(mounted, part, report, context, identities))
                     sets += [{"set_id": set_id, "locked": True} for set_id in _locked(inspection, sets)]
         finally:
             await asyncio.to_thread(shutil.rmtree, spool, ignore_errors=True)
-        await self._record(barcode, report.damage)
-        result = {"barcode": barcode, "sets": sets, "unchecked_files": report.unchecked}
+        told = _told(samples)
+        await self._record(barcode, report.damage, told)
+        result = {"barcode": barcode, "sets": sets, "unchecked_files": report.unchecked, **told}
         return await self._finish(report, result, context, elapsed)
 
     def _sets(self, inspection: Inspection, commits: Sequence[Commit]) -> list[tuple[BackupSet, list[Part]]]:
@@ -151,22 +240,26 @@ class VerifyEngine:
                 parts.setdefault(commit.set_id, []).extend(kept_parts(self._store, commit.set_id, [commit]))
         return [(sets[set_id], found) for set_id, found in parts.items()]
 
+    async def _part(self, backup_set: BackupSet, parts: list[Part], percent: float) -> _Part:
+        table = await asyncio.to_thread(SetTable, parts)
+        selection = Selection(table, make_selector())
+        plan = await asyncio.to_thread(selection.plan)
+        sample = await asyncio.to_thread(draw, plan, table.frames(), percent, self._chance)
+        return _Part(backup_set, table, selection, sample)
+
     async def _verify_part(
         self,
         mounted: MountedCartridge,
-        backup_set: BackupSet,
-        parts: list[Part],
+        part: _Part,
         report: RecoveryReport,
         context: JobContext,
         identities: Sequence[Identity],
     ) -> dict[str, Any]:
         before = replace(report)
-        table = await asyncio.to_thread(SetTable, parts)
-        selection = Selection(table, make_selector())
-        plan = await asyncio.to_thread(selection.plan)
+        backup_set, table, plan = part.backup_set, part.table, part.sample.plan
         reading = SetReading(
             table,
-            selection,
+            part.selection,
             plan,
             codec=backup_set.codec.partition(":")[0],
             container=backup_set.container,
@@ -199,11 +292,13 @@ class VerifyEngine:
             "errors": report.error_count - before.error_count,
         }
 
-    async def _record(self, barcode: str, damage: Sequence[Trouble]) -> None:
+    async def _record(self, barcode: str, damage: Sequence[Trouble], sample: Mapping[str, int] | None = None) -> None:
         async with self._catalog.transaction() as catalog:
             cartridge = await catalog.media.find(barcode)
             if cartridge is not None:
                 result = f"damaged: block {damage[0].block}: {damage[0].what}" if damage else "good"
+                if not damage and sample and sample["segments_verified"] < sample["segments"]:
+                    result = f"good, {sample['segments_verified']} of {sample['segments']} segments"
                 await catalog.media.save(replace(cartridge, verified_at=self._clock.now(), verify_result=result))
 
     async def _finish(
@@ -213,6 +308,14 @@ class VerifyEngine:
         result = {**result, **counts(report), "seconds": round(elapsed(), 3)}
         raise_if_unsound(report, result)
         return result
+
+
+def _told(samples: Sequence[Sample]) -> dict[str, int]:
+    """How much was verified, for a result."""
+    return {
+        "segments_verified": sum(sample.chosen for sample in samples),
+        "segments": sum(sample.segments for sample in samples),
+    }
 
 
 def _locked(inspection: Inspection, verified: Sequence[dict[str, Any]]) -> list[str]:
