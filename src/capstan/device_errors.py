@@ -58,26 +58,6 @@ class WriteProtected(DeviceError):
     hint = "slide the write-protect tab, or use another cartridge"
 
 
-class DriveKeyNeeded(DeviceError):
-    """The next record is encrypted by the drive, and the drive has not its key. Parameters: device, block, key (id),
-    sense."""
-
-    code = "drive-key-needed"
-    exit_code = 5
-    remedy = Remedy.OPERATOR
-    message = "{device}: block {block} is encrypted by the drive, with key {key}: {sense}"
-    hint = "unlock the key store that has this key (`capstan key list` says whether yours has), or import its export"
-
-
-class BlockChanged(DeviceError):
-    """A record was changed between host and drive: its protection says so. What was to be written was not."""
-
-    code = "block-changed"
-    remedy = Remedy.REPOSITION
-    message = "{device}: {command}: block {block} was changed on its way between host and drive"
-    hint = "check cable and adapter; nothing false was stored or taken for good"
-
-
 class MediumError(DeviceError):
     """The medium cannot be read or written here. The tape stands behind the bad block after a read."""
 
@@ -86,6 +66,29 @@ class MediumError(DeviceError):
     remedy = Remedy.NEW_CARTRIDGE
     message = "{device}: {command} failed at block {block}: {sense}"
     hint = "clean the drive if it asks; verify the cartridge in another drive; do not write to it again"
+
+
+class BlockChanged(MediumError):
+    """A block was not the same at both ends of the way between host and drive, by its guard. On WRITE nothing was
+    written; on READ the tape stands behind the block. Parameters: device, command, block, sense."""
+
+    code = "block-changed"
+    exit_code = 7
+    remedy = Remedy.REPOSITION
+    message = "{device}: {command}: block {block} was changed on its way between host and drive: {sense}"
+    hint = "look at cable, adapter and memory: the cartridge is not concerned; then run the command again"
+
+
+class DriveKeyNeeded(DeviceError):
+    """The block was encrypted by a drive, and this one has not got its key; the tape stands before it. Or: blocks are
+    to be encrypted, and the drive may have lost the key; nothing was written. Parameters: device, command, block, key
+    (the id, `unknown` where the drive cannot say), sense."""
+
+    code = "drive-key-needed"
+    exit_code = 5
+    remedy = Remedy.OPERATOR
+    message = "{device}: {command} of block {block} needs the drive key {key}: {sense}"
+    hint = "unlock the key store that has it (`capstan key list`), or take its export in with `capstan key import`"
 
 
 class HardwareError(DeviceError):

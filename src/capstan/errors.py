@@ -13,8 +13,8 @@ CapstanError
 ├── DeviceError                the device answered: no
 │   ├── PositionLost · NotReady · NoCartridgeLoaded · WriteProtected · MediumError · HardwareError
 │   ├── EndOfMedium · BlankMedium · IncompatibleMedium · BlockTooLarge · IllegalRequest · ReservationConflict
-│   ├── BlockChanged           between host and drive
-│   ├── DriveKeyNeeded         what the drive has encrypted needs a key
+│   ├── BlockChanged           a block was changed between host and drive: a MediumError that spares the medium
+│   ├── DriveKeyNeeded         the drive has encrypted it, and has not got the key
 │   ├── ChangerError           a move that cannot be made
 ├── FormatError                what is on the tape is not what it should be
 │   ├── NotCapstanTape · WrongCartridge · Damaged · UnsupportedVersion · TapeAheadOfCatalog · TapeDiffersFromCatalog

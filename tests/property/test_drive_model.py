@@ -6,21 +6,25 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from capstan.errors import BlankMedium
+from capstan.errors import BlankMedium, DriveKeyNeeded
 from capstan.scsi.virtual.library import LibrarySpec, VirtualLibrary
 from capstan.tape.changer import DriveAddress, SlotAddress
-from capstan.tape.drive import Read, SpaceUnit
+from capstan.tape.drive import BlockKey, Read, SpaceUnit
 from capstan.tape.scsi_changer import ScsiMediaChanger
 from capstan.tape.scsi_drive import ScsiTapeDrive
 from capstan.testing.drive_contract import read
 
+KEYS = {"0" * 16: b"0" * 32, "1" * 16: b"1" * 32}
+
 
 class DriveModel(RuleBasedStateMachine):
-    """`tape` is the model: records, and None for filemarks; `at` is the logical block number."""
+    """`tape` is the model: records, and None for filemarks; `at` is the logical block number. `locked_by` has the key's
+    id of each block that is encrypted; `key` is the id of the drive's key, and `encrypts` whether it writes by it."""
 
     @initialize()
     def begin(self) -> None:
@@ -32,6 +36,8 @@ class DriveModel(RuleBasedStateMachine):
         self.drive.load()
         self.tape: list[bytes | None] = []
         self.at = 0
+        self.locked_by: dict[int, str] = {}
+        self.key, self.encrypts = "", False
 
     def teardown(self) -> None:
         self.library.close()
@@ -40,17 +46,41 @@ class DriveModel(RuleBasedStateMachine):
     @rule(data=st.binary(min_size=1, max_size=300))
     def write(self, data: bytes) -> None:
         self.drive.write_block(memoryview(data))
-        self.tape[self.at :] = [data]
+        self.cut()
+        if self.encrypts:
+            self.locked_by[self.at] = self.key
+        self.tape.append(data)
         self.at += 1
+
+    def cut(self) -> None:
+        """Whatever is written ends the data there."""
+        del self.tape[self.at :]
+        self.locked_by = {block: key for block, key in self.locked_by.items() if block < self.at}
+
+    @rule(key=st.sampled_from(sorted(KEYS)), encrypt=st.booleans())
+    def set_key(self, key: str, encrypt: bool) -> None:
+        self.drive.set_key(KEYS[key], key, encrypt=encrypt)
+        self.key, self.encrypts = key, encrypt
+
+    @rule()
+    def clear_key(self) -> None:
+        self.drive.clear_key()
+        self.key, self.encrypts = "", False
 
     @rule(count=st.integers(1, 3), immediate=st.booleans())
     def filemarks(self, count: int, immediate: bool) -> None:
         self.drive.write_filemarks(count, immediate=immediate)
-        self.tape[self.at :] = [None] * count
+        self.cut()
+        self.tape += [None] * count
         self.at += count
 
     @rule()
     def read(self) -> None:
+        needed = self.locked_by.get(self.at, "")
+        if needed not in ("", self.key):
+            with pytest.raises(DriveKeyNeeded, match=needed):
+                read(self.drive, 512)
+            return
         found = read(self.drive, 512)
         if self.at == len(self.tape):
             assert found is Read.END_OF_DATA
@@ -101,6 +131,7 @@ class DriveModel(RuleBasedStateMachine):
         self.drive.unload()
         self.drive.load()
         self.at = 0
+        self.key, self.encrypts = "", False
 
     @invariant()
     def the_position_is_known(self) -> None:
@@ -108,6 +139,12 @@ class DriveModel(RuleBasedStateMachine):
         assert found.block == self.at
         assert found.file == sum(1 for item in self.tape[: self.at] if item is None)
         assert found.at_beginning == (self.at == 0)
+
+    @invariant()
+    def the_next_block_names_its_key(self) -> None:
+        record = self.at < len(self.tape) and self.tape[self.at] is not None
+        needed = self.locked_by.get(self.at, "")
+        assert self.drive.next_block_key() == BlockKey(encrypted=bool(needed) if record else None, key_id=needed)
 
 
 TestDriveModel = DriveModel.TestCase

@@ -14,7 +14,7 @@ from capstan.errors import BlankMedium, Damaged, NotCapstanTape
 from capstan.format.header import Header, Kind, decode_header
 from capstan.format.layout import DEFAULT_RECORD_BYTES, FORMAT_MAJOR, MAX_RECORD_BYTES, check_record_bytes
 from capstan.format.restore_text import restore_line, restore_text
-from capstan.tape.drive import Read, TapeDrive
+from capstan.tape.drive import Read, TapeDrive, find_encrypting
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,8 @@ def write_label(drive: TapeDrive, label: Label) -> LabelWritten:
         payload_sha256=hashlib.sha256(payload).hexdigest(),
     ).encode()
     drive.rewind()
-    if drive.encryption is not None:
-        drive.encryption.clear_key()  # a label is for everybody
+    if (encrypting := find_encrypting(drive)) is not None:
+        encrypting.clear_key()  # a label is for everybody
     drive.write_block(memoryview(header))
     blocks = 1
     for start in range(0, len(payload), label.record_bytes):

@@ -8,7 +8,7 @@ from crc32c import crc32c
 
 from capstan.crypto.identities import DriveKey
 from capstan.errors import Refused
-from capstan.tape.drive import Room, TapeDrive
+from capstan.tape.drive import Room, TapeDrive, find_encrypting
 
 
 class TapeFileWriter:
@@ -23,9 +23,10 @@ class TapeFileWriter:
     ) -> None:
         """`key`: the drive encrypts payloads with it. Refused for a drive that cannot; without one, what a drive was
         told before is taken back."""
-        if drive.encryption is not None and key is None:
-            drive.encryption.clear_key()
-        elif drive.encryption is None and key is not None:
+        self._cipher = find_encrypting(drive)
+        if self._cipher is not None and key is None:
+            self._cipher.clear_key()
+        elif self._cipher is None and key is not None:
             raise Refused(reason=f"drive {drive.address} does not encrypt", hint="use another drive, or another pool")
         self._drive = drive
         self._key = key
@@ -89,8 +90,8 @@ class TapeFileWriter:
         return self._payload.hexdigest()
 
     def _encrypt(self, on: bool) -> None:
-        assert self._key is not None and self._drive.encryption is not None
-        self._drive.encryption.set_key(self._key.secret, self._key.key_id, encrypt=on)
+        assert self._key is not None and self._cipher is not None
+        self._cipher.set_key(self._key.secret, self._key.key_id, encrypt=on)
 
     def tear(self) -> None:
         """End a tape file that is not whole, and that no INDEX may claim."""

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from capstan.crypto.identities import DriveKey, Identity
 from capstan.errors import DriveKeyNeeded
-from capstan.tape.drive import BlockRead, TapeDrive
+from capstan.tape.drive import BlockRead, TapeDrive, find_encrypting
 
 
 class DriveKeys:
@@ -50,15 +50,16 @@ class _KeyedDrive:
             return self._drive.read_block(into)
         except DriveKeyNeeded as error:
             key_id = str(error.parameters["key"])
-            if key_id not in self.keys or self._drive.encryption is None:
+            encrypting = find_encrypting(self._drive)
+            if key_id not in self.keys or encrypting is None:
                 raise
-            self._drive.encryption.set_key(self.keys[key_id], key_id, encrypt=False)
+            encrypting.set_key(self.keys[key_id], key_id, encrypt=False)
             return self._drive.read_block(into)
 
 
 def with_keys(drive: TapeDrive) -> TapeDrive:
     """The same drive, which `give_keys` may be told of keys."""
-    return drive if drive.encryption is None else cast("TapeDrive", _KeyedDrive(drive))
+    return drive if find_encrypting(drive) is None else cast("TapeDrive", _KeyedDrive(drive))
 
 
 def give_keys(drive: TapeDrive, keys: Mapping[str, bytes]) -> None:

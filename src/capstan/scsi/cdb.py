@@ -128,6 +128,21 @@ def prevent_removal(*, prevent: bool) -> bytes:
     return bytes((Op.PREVENT_ALLOW, 0, 0, 0, prevent, 0))
 
 
+def security_protocol_in(protocol: int, page: int, *, length: int) -> bytes:
+    """SPC-5, 6.40: `page` is the security protocol specific field; the length in bytes (INC_512 is 0)."""
+    return bytes((Op.SECURITY_PROTOCOL_IN, protocol)) + page.to_bytes(2, "big") + bytes(2) + _tail(length)
+
+
+def security_protocol_out(protocol: int, page: int, *, length: int) -> bytes:
+    """SPC-5, 6.41: as for IN; `length` bytes of parameters go to the device."""
+    return bytes((Op.SECURITY_PROTOCOL_OUT, protocol)) + page.to_bytes(2, "big") + bytes(2) + _tail(length)
+
+
+def _tail(length: int) -> bytes:
+    """The last six bytes of a CDB of twelve: a length, a reserved byte and CONTROL."""
+    return length.to_bytes(4, "big") + bytes(2)
+
+
 def read_element_status(
     element_type: int, *, first: int = 0, count: int = 0xFFFF, length: int, tags: bool = True, device_ids: bool = False
 ) -> bytes:
@@ -140,18 +155,6 @@ def read_element_status(
         + length.to_bytes(3, "big")
         + bytes(2)
     )
-
-
-def security_protocol_in(protocol: int, page: int, *, length: int) -> bytes:
-    """SPC-5, 6.41: a page of a security protocol."""
-    head = bytes((Op.SECURITY_PROTOCOL_IN, protocol)) + page.to_bytes(2, "big") + bytes(2)
-    return head + length.to_bytes(4, "big") + bytes(2)
-
-
-def security_protocol_out(protocol: int, page: int, *, length: int) -> bytes:
-    """SPC-5, 6.42."""
-    head = bytes((Op.SECURITY_PROTOCOL_OUT, protocol)) + page.to_bytes(2, "big") + bytes(2)
-    return head + length.to_bytes(4, "big") + bytes(2)
 
 
 def move_medium(transport: int, source: int, destination: int) -> bytes:

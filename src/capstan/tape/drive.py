@@ -5,13 +5,20 @@ Answers are values: a filemark, the end of data and the early warning are return
 After a unit attention or a transport error the position is unknown: everything but `position`, `rewind`, `locate`,
 `seek_end_of_data`, `status`, `load`, `unload` and `close` raises PositionLost until one of the positioning calls
 succeeds.
+
+Some drives encrypt: `find_encrypting` gives the port for that.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, cast
+
+from capstan.errors import InvalidValue
+
+DRIVE_KEY_BYTES = 32  # AES-256
+_KEY_ID_DIGITS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +34,7 @@ class DriveIdentity:
 @dataclass(frozen=True, slots=True)
 class DriveCapabilities:
     """Discovered when the drive is opened, never assumed. `max_block` in bytes: the least of READ BLOCK LIMITS and
-    what the transport carries."""
+    what the transport carries, less what block protection takes of it."""
 
     max_block: int
     locate: bool = True  # LOCATE; without it the drive spaces from the beginning
@@ -37,7 +44,8 @@ class DriveCapabilities:
     programmable_early_warning: bool = False  # mode page 10h/01h
     log_sense: bool = False
     attributes: bool = False  # MAM: READ ATTRIBUTE
-    block_protection: bool = False  # a CRC-32C guards each record on its way (SSC-5, 4.2.29); callers never see it
+    encryption: bool = False  # `EncryptingDrive`: SECURITY PROTOCOL 20h with a key of 32 bytes and room for its id
+    block_protection: bool = False  # CRC-32C of each block between host and drive; callers see nothing of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +96,15 @@ class BlockRead:
     length: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class BlockKey:
+    """What the drive knows of the block that the next read would meet. `encrypted` is None when it cannot say or when
+    it is no record; `key_id` is empty when it is not encrypted or does not name its key."""
+
+    encrypted: bool | None
+    key_id: str = ""
+
+
 class Room(Enum):
     """What the drive says about the room left after a write that succeeded."""
 
@@ -104,36 +121,12 @@ class MediumCapacity:
     details: dict[str, int] = field(default_factory=dict)
 
 
-class BlockEncryption(Protocol):
-    """What a drive can do that encrypts records by itself, by AES-256-GCM (SSC-5, 4.2.27).
-
-    Records in clear and encrypted ones may stand beside one another on a tape. Reading one that the drive has no key
-    for, or another one, raises DriveKeyNeeded, which names the key that it wants; the tape stands before it then.
-    The drive forgets the key when the cartridge is unloaded.
-    """
-
-    def set_key(self, key: bytes, key_id: str, *, encrypt: bool) -> None:
-        """From now on read encrypted records with `key` (32 bytes), and clear ones as they are; with `encrypt`, write
-        encrypted ones, else clear ones. `key_id`: at most 12 bytes in hexadecimal, kept in clear with each record."""
-        ...
-
-    def clear_key(self) -> None:
-        """Forget the key: write in clear, and read only what is in clear."""
-        ...
-
-    def key_wanted(self) -> str | None:
-        """The id of the key that the next record is encrypted with; None if it is in clear, or no record."""
-        ...
-
-
 class TapeDrive(Protocol):
-    """One drive. Not thread-safe: `media.lane.DriveLane` owns it on a thread of its own. `encryption`: None if it
-    cannot."""
+    """One drive. Not thread-safe: `media.lane.DriveLane` owns it on a thread of its own."""
 
     address: str
     identity: DriveIdentity
     capabilities: DriveCapabilities
-    encryption: BlockEncryption | None
 
     def status(self) -> DriveStatus:
         """Ask, without motion. Consumes pending unit attentions (and marks the position unknown if there was one)."""
@@ -170,6 +163,7 @@ class TapeDrive(Protocol):
         """Read one record of any length up to `len(into)`.
 
         MediumError: the record cannot be read; the position is behind it when the drive can say so, else lost.
+        BlockChanged, one of them: it was changed on its way here; the position is behind it, and it may be read again.
         BlockTooLarge: the record is longer than the buffer; the position is behind it.
         """
         ...
@@ -177,7 +171,8 @@ class TapeDrive(Protocol):
     def write_block(self, block: memoryview) -> Room:
         """Write one record. It is buffered: on the medium only after a synchronous filemark or `flush`.
 
-        EndOfMedium and MediumError void everything since the last synchronous filemark.
+        EndOfMedium and MediumError void everything since the last synchronous filemark. BlockChanged: it was changed
+        on its way to the drive, and the drive has not written it; the position is lost.
         """
         ...
 
@@ -202,3 +197,47 @@ class TapeDrive(Protocol):
     def close(self) -> None:
         """Release the transport. Twice is harmless. The cartridge stays where it is."""
         ...
+
+
+class EncryptingDrive(TapeDrive, Protocol):
+    """A drive that encrypts by itself (SSC-5, 8.5). Records in clear and encrypted ones may lie side by side;
+    spacing, locating and filemarks need no key.
+
+    A drive has one key at a time, and forgets it when the cartridge is unloaded: it is set again after each mount.
+    Where a record is met that needs another key, or any, `read_block` raises DriveKeyNeeded, with the key's id, and the
+    tape stands before the record: set the key and read again.
+
+    When the position is lost while records were being encrypted, the drive may have lost its key with it: `write_block`
+    then raises DriveKeyNeeded until `set_key` or `clear_key` has succeeded, so that nothing is in clear by accident.
+    """
+
+    def set_key(self, key: bytes, key_id: str, *, encrypt: bool) -> None:
+        """Read with this key from here on, records in clear too. `encrypt`: each record that is written is encrypted,
+        and bears `key_id`; else it is written in clear. Buffered records are not concerned, the position stays.
+
+        `key` has 32 bytes and stays the caller's: nothing here keeps it. `key_id` is 16 hexadecimal digits, for all to
+        read. InvalidValue; IllegalRequest for a drive that does not encrypt; DeviceError when the drive does not do it:
+        then nothing can be written until this or `clear_key` succeeds.
+        """
+        ...
+
+    def clear_key(self) -> None:
+        """Forget the key: records are written in clear, and encrypted ones raise DriveKeyNeeded. Twice is harmless."""
+        ...
+
+    def next_block_key(self) -> BlockKey:
+        """What the next `read_block` would need. Moves nothing. NoCartridgeLoaded; PositionLost."""
+        ...
+
+
+def find_encrypting(drive: TapeDrive) -> EncryptingDrive | None:
+    """The drive as one that encrypts, or None when it does not."""
+    return cast("EncryptingDrive", drive) if drive.capabilities.encryption else None
+
+
+def check_drive_key(key: bytes, key_id: str) -> None:
+    """InvalidValue, which does not show the key, unless both are as `EncryptingDrive.set_key` wants them."""
+    if len(key) != DRIVE_KEY_BYTES:
+        raise InvalidValue(what="key", value="(not shown)", reason=f"the key of a drive has {DRIVE_KEY_BYTES} bytes")
+    if len(key_id) != _KEY_ID_DIGITS or not set(key_id) <= set("0123456789abcdef"):
+        raise InvalidValue(what="key id", value=key_id, reason=f"it has {_KEY_ID_DIGITS} hexadecimal digits")

@@ -1,59 +1,82 @@
-"""Records on their way to a drive and back, each with a CRC behind it where the drive can check it (SSC-5, 4.2.29)."""
+"""Logical block protection from the host's end: turned on in the drive, added to what goes out, compared on the way in.
+
+With it, a bit that flips in a cable, an adapter or a buffer between here and the drive is found at once, where it can
+still be put right. The guards are of the wire only: callers, and what is read later without protection, see none of it.
+"""
 
 from __future__ import annotations
 
-from capstan.scsi import cdb
-from capstan.scsi.block_protection import BYTES, PAGE, SUBPAGE, Protection, encode_page, guard_of, is_whole
-from capstan.tape.discovery import Query
-from capstan.tape.scsi_encryption import SendOut
+from capstan.scsi import cdb, protection
+from capstan.scsi.protection import GUARD_BYTES, OFF, ON, ProtectionMode, guard_of
+from capstan.tape.discovery import find_protection
+from capstan.tape.scsi_commands import ATTENTIONS, DriveCommands
 
-_USUAL = 1 << 20  # bytes: the largest record of the format
-_ON = Protection(writes=True, reads=True)
+# Variable block mode, buffered, with a block descriptor (SSC-5, 8.3.2): what every drive gets.
+_PLAIN = bytes((0, 0, 0x10, 8)) + bytes(8)
 
 
-class BlockProtection:
-    """For one drive. `on`: the drive was told, and both sides do it. A drive that was reset must be told again."""
+class ScsiBlockProtection:
+    """The mode of one drive, and one buffer, in which a block and its guard lie while they are on their way.
 
-    def __init__(self, send: SendOut) -> None:
+    `supported` until the drive refuses it; `on` while the drive is set to it.
+    """
+
+    def __init__(self, commands: DriveCommands, *, supported: bool) -> None:
+        self._commands = commands
+        self.supported = supported
         self.on = False
-        self._send = send
-        self._offered = False
-        self._max_block = 0
-        self._buffer = memoryview(b"")
+        self._asked = False  # the drive may be set to it, whether that is known or not
+        self._buffer = memoryview(bytearray())
 
-    def is_offered(self, query: Query, max_block: int) -> bool:
-        """Ask the drive. `max_block`: what it takes at most, the guard included."""
-        answer = query(cdb.mode_sense(PAGE, SUBPAGE, length=64, block_descriptor=False), 64, optional=True)
-        self._offered, self._max_block = len(answer) > 4, max_block
-        return self._offered
-
-    def turn(self, *, on: bool) -> None:
-        """Tell the drive; nothing is sent to one that does not offer it."""
-        if self._offered:
-            parameters = memoryview(bytearray(bytes((0, 0, 0x10, 0)) + encode_page(_ON if on else Protection())))
-            self._send("MODE SELECT", cdb.mode_select(len(parameters)), parameters)
-            self.on = on
-
-    def sent(self, record: memoryview) -> memoryview:
-        """What goes to the drive for a record; valid until the next call."""
+    def turn_on(self) -> None:
+        """Set the drive to variable, buffered blocks, and to protected ones if it can. DeviceError."""
+        self.on, self._asked = False, self.supported
+        for _ in range(ATTENTIONS):
+            losses = self._commands.losses
+            self.on = self.supported and self._select(ON)
+            if self.on or losses == self._commands.losses:
+                break
         if not self.on:
-            return record
-        buffer = self.room(len(record))
-        buffer[: len(record)] = record
-        buffer[len(record) :] = guard_of(record)
-        return buffer
+            self.supported = False
+            if find_protection(self._commands.query) not in (None, OFF):
+                self._select(OFF)  # the drive has done a half of it, or somebody has left it so
+            self._commands.send_parameters("MODE SELECT", cdb.mode_select(len(_PLAIN)), memoryview(_PLAIN))
 
-    def room(self, length: int) -> memoryview:
-        """A buffer for a record of `length` bytes and what stands behind it."""
-        if len(self._buffer) < length + BYTES:
-            self._buffer = memoryview(bytearray(max(length, min(self._max_block, _USUAL)) + BYTES))
-        return self._buffer[: length + BYTES]
+    def turn_off(self) -> None:
+        """Leave the drive to others as they know it: without guards. DeviceError, TransportError."""
+        if self._asked:
+            self.on = self._asked = False
+            self._select(OFF)
 
-    def received(self, length: int, into: memoryview) -> int | None:
-        """Put the record that lies in the last `room`, with its guard in `length` bytes, into `into`; its length. None:
-        it was changed on its way."""
-        guarded = self._buffer[:length]
-        if not is_whole(guarded):
+    def _select(self, mode: ProtectionMode) -> bool:
+        """Whether the drive is in that mode now: it is asked, for guards that it takes for data would be written."""
+        parameters = _PLAIN + protection.encode_mode_page(mode)
+        command = cdb.mode_select(len(parameters))
+        if not self._commands.send_parameters("MODE SELECT", command, memoryview(parameters), optional=True):
+            return False
+        return find_protection(self._commands.query) == mode
+
+    def room(self, size: int, limit: int) -> memoryview:
+        """Space for a block of up to `size` bytes, but not more than `limit`, and its guard."""
+        return self._space(min(size, limit) + GUARD_BYTES)
+
+    def guarded(self, block: memoryview) -> memoryview:
+        """The block with its guard behind it, until the next call."""
+        data = self._space(len(block) + GUARD_BYTES)
+        data[: len(block)] = block
+        data[len(block) :] = guard_of(block)
+        return data
+
+    def checked(self, data: memoryview, into: memoryview) -> int | None:
+        """Move the block in `data`, which ends with its guard, into `into`; return its length. None, and `into` as it
+        was, when the guard is another's."""
+        length = len(data) - GUARD_BYTES
+        if length < 1 or bytes(data[length:]) != guard_of(data[:length]):
             return None
-        into[: length - BYTES] = guarded[:-BYTES]
-        return length - BYTES
+        into[:length] = data[:length]
+        return length
+
+    def _space(self, size: int) -> memoryview:
+        if len(self._buffer) < size:
+            self._buffer = memoryview(bytearray(size))
+        return self._buffer[:size]

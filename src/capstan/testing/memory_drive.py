@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from capstan.errors import (
     BlankMedium,
@@ -16,7 +20,7 @@ from capstan.errors import (
     WriteProtected,
 )
 from capstan.tape.drive import (
-    BlockEncryption,
+    BlockKey,
     BlockRead,
     DriveCapabilities,
     DriveIdentity,
@@ -26,70 +30,56 @@ from capstan.tape.drive import (
     Read,
     Room,
     SpaceUnit,
+    check_drive_key,
 )
 
 
 @dataclass(slots=True)
 class MemoryTape:
     """One cartridge. `blocks` is what is on it: a record, or None for a filemark; its index is the logical block
-    number. `unreadable`: numbers of blocks that raise MediumError when read. Sizes in bytes."""
+    number. `unreadable`: numbers of blocks that raise MediumError when read. `encrypted`: of those that the drive has
+    encrypted, the key's id; in `blocks` they are a nonce of 12 bytes and what AES-256-GCM made of them. Sizes in bytes.
+    """
 
     blocks: list[bytes | None] = field(default_factory=list)
     capacity_bytes: int = 1 << 40
     early_warning_bytes: int = 1 << 39
     write_protected: bool = False
     unreadable: set[int] = field(default_factory=set)
-
-
-class EncryptedBlock(bytes):
-    """A record that only a drive with the same key, and id of it, gives back."""
-
-    key: tuple[bytes, str]
-
-    def __new__(cls, data: memoryview, key: tuple[bytes, str]) -> EncryptedBlock:
-        block = super().__new__(cls, data)
-        block.key = key
-        return block
-
-
-class MemoryEncryption:
-    """Implements `tape.drive.BlockEncryption`, without any cipher."""
-
-    def __init__(self, drive: MemoryTapeDrive) -> None:
-        self._drive = drive
-
-    def set_key(self, key: bytes, key_id: str, *, encrypt: bool) -> None:
-        self._drive.key, self._drive.encrypts = (key, key_id), encrypt
-
-    def clear_key(self) -> None:
-        self.set_key(b"", "", encrypt=False)
-
-    def key_wanted(self) -> str | None:
-        return self._drive.next_key()
+    encrypted: dict[int, str] = field(default_factory=dict)
 
 
 class MemoryTapeDrive:
-    """A `TapeDrive` over a `MemoryTape`. `tape` may be exchanged while it is unloaded; None: no cartridge.
+    """An `EncryptingDrive` over a `MemoryTape`. `tape` may be exchanged while it is unloaded; None: no cartridge.
 
     `calls` counts how often each motion was asked for, so that a test can tell what a reader does to a drive.
     """
 
-    def __init__(self, tape: MemoryTape | None = None, *, max_block: int = 1 << 20, reverse: bool = True) -> None:
+    def __init__(
+        self,
+        tape: MemoryTape | None = None,
+        *,
+        max_block: int = 1 << 20,
+        reverse: bool = True,
+        encrypts: bool = True,
+    ) -> None:
         self.address = "memory:"
         self.identity = DriveIdentity(vendor="CAPSTAN", product="MEMORY", revision="1", serial="MEMORY")
-        self.capabilities = DriveCapabilities(max_block=max_block, reverse_filemarks=reverse)
-        self.encryption: BlockEncryption | None = MemoryEncryption(self)
-        self.key, self.encrypts = (b"", ""), False
+        self.capabilities = DriveCapabilities(max_block=max_block, reverse_filemarks=reverse, encryption=encrypts)
         self.tape = tape
         self.calls: dict[str, int] = {}
         self._loaded = tape is not None
         self._at = 0
         self._lost = False
         self._used = sum(len(block or b"") for block in tape.blocks) if tape else 0
+        self._cipher: AESGCM | None = None
+        self._key_id = ""  # by which records are encrypted now
+        self._key_lost = False
 
     def lose_position(self) -> None:
-        """As after a unit attention: until it is located again, the drive refuses what depends on the position."""
-        self._lost = True
+        """As after a unit attention, which was a reset: until it is located again, the drive refuses what depends on
+        the position, and its key is gone."""
+        self._lost, self._cipher, self._key_lost = True, None, bool(self._key_id)
 
     def status(self) -> DriveStatus:
         protected = self.tape.write_protected if self.tape else False
@@ -103,7 +93,7 @@ class MemoryTapeDrive:
 
     def unload(self) -> None:
         self._loaded, self._at, self._lost = False, 0, False
-        self.key, self.encrypts = (b"", ""), False
+        self.clear_key()
 
     def position(self) -> Position:
         blocks = self._medium(positioned=False).blocks
@@ -149,9 +139,8 @@ class MemoryTapeDrive:
         if self._at >= len(tape.blocks):
             return BlockRead(Read.END_OF_DATA)
         block, at = tape.blocks[self._at], self._at
-        if isinstance(block, EncryptedBlock) and block.key != self.key:
-            sense = "incorrect data encryption key"
-            raise DriveKeyNeeded(device=self.address, block=at, key=block.key[1], sense=sense)
+        if block is not None and at in tape.encrypted:
+            block = self._decrypted(block, tape.encrypted[at])
         self._at += 1
         if at in tape.unreadable:
             raise MediumError(device=self.address, command="READ", block=at, sense="unrecovered read error")
@@ -163,16 +152,19 @@ class MemoryTapeDrive:
         into[: len(block)] = block
         return BlockRead(Read.DATA, len(block))
 
-    def next_key(self) -> str | None:
-        """The id of the key of the record that the tape stands before."""
-        blocks = self._medium().blocks
-        block = blocks[self._at] if self._at < len(blocks) else None
-        return block.key[1] if isinstance(block, EncryptedBlock) else None
-
     def write_block(self, block: memoryview) -> Room:
         if len(block) > self.capabilities.max_block:
             raise BlockTooLarge(device=self.address, length=len(block), limit=self.capabilities.max_block)
-        return self._append(EncryptedBlock(block, self.key) if self.encrypts else bytes(block))
+        if self._key_lost:
+            self._medium()
+            raise DriveKeyNeeded(device=self.address, command="WRITE", block=self._at, key=self._key_id, sense="lost")
+        at, key_id, cipher = self._at, self._key_id, self._cipher
+        if not key_id or cipher is None:
+            return self._append(bytes(block))
+        nonce = os.urandom(12)
+        room = self._append(nonce + cipher.encrypt(nonce, bytes(block), key_id.encode()))
+        self._medium().encrypted[at] = key_id
+        return room
 
     def write_filemarks(self, count: int = 1, *, immediate: bool = False) -> Room:
         del immediate
@@ -187,6 +179,31 @@ class MemoryTapeDrive:
     def erase(self, *, quick: bool = True) -> None:
         del quick
         self._cut()
+
+    def set_key(self, key: bytes, key_id: str, *, encrypt: bool) -> None:
+        check_drive_key(key, key_id)
+        if not self.capabilities.encryption:
+            raise IllegalRequest(device=self.address, command="SET DATA ENCRYPTION", sense="it does not encrypt")
+        self._medium(positioned=False)
+        self._cipher, self._key_id, self._key_lost = AESGCM(key), key_id if encrypt else "", False
+
+    def clear_key(self) -> None:
+        self._cipher, self._key_id, self._key_lost = None, "", False
+
+    def next_block_key(self) -> BlockKey:
+        tape = self._medium()
+        if self._at >= len(tape.blocks) or tape.blocks[self._at] is None:
+            return BlockKey(encrypted=None)
+        return BlockKey(encrypted=self._at in tape.encrypted, key_id=tape.encrypted.get(self._at, ""))
+
+    def _decrypted(self, block: bytes, key_id: str) -> bytes:
+        sense = "no key"
+        if self._cipher is not None:
+            try:
+                return self._cipher.decrypt(block[:12], block[12:], key_id.encode())
+            except InvalidTag:
+                sense = "incorrect key"
+        raise DriveKeyNeeded(device=self.address, command="READ", block=self._at, key=key_id, sense=sense)
 
     def capacity(self) -> MediumCapacity:
         tape = self._medium(positioned=False)
@@ -221,6 +238,7 @@ class MemoryTapeDrive:
         if self._at < len(tape.blocks):
             del tape.blocks[self._at :]
             tape.unreadable = {block for block in tape.unreadable if block < self._at}
+            tape.encrypted = {block: key for block, key in tape.encrypted.items() if block < self._at}
             self._used = sum(len(block or b"") for block in tape.blocks)
         return tape
 

@@ -1,8 +1,8 @@
 """The device server of a virtual LTO drive: answers SSC commands over a cartridge's image.
 
 It behaves as drives do, not as our code would like. Positions are logical object numbers; whatever is written at a
-position makes that the end of data. One partition. What a drive answers beyond this (encryption, reservations,
-attributes, logical block protection) gets its line in `_COMMANDS` and its page in `_PAGES` or `_LOGS`.
+position makes that the end of data. One partition. What a drive answers beyond this (reservations, attributes) gets its
+line in `_COMMANDS` and its page in `drive_pages`.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import ClassVar
 
+from capstan.scsi import encryption
 from capstan.scsi.cdb import Op
 from capstan.scsi.sense import Key, Sense
 from capstan.scsi.virtual.cartridge import VirtualCartridge
-from capstan.scsi.virtual.drive_pages import log_page, mode_page
-from capstan.scsi.virtual.encryption import DriveCipher
+from capstan.scsi.virtual.drive_pages import log_page, mode_page, selected_pages
+from capstan.scsi.virtual.encryption import DataEncryption
 from capstan.scsi.virtual.generations import Generation, can_read, can_write
-from capstan.scsi.virtual.guard import BlockGuard
 from capstan.scsi.virtual.image import BadRecord, TapeImage
-from capstan.scsi.virtual.motion import space
+from capstan.scsi.virtual.protection import BlockProtection
+from capstan.scsi.virtual.spacing import space
 from capstan.scsi.virtual.target import INVALID_FIELD, INVALID_OPCODE, CheckCondition, illegal, inquiry_answer, put
 from capstan.scsi.virtual.timing import Timing
 
@@ -42,8 +43,8 @@ class VirtualDrive:
         self._block_length = 0
         self._attentions: list[Sense] = [Sense(Key.UNIT_ATTENTION, 0x29, 0x00)]
         self._prevented = False
-        self._cipher = DriveCipher()
-        self._guard = BlockGuard()
+        self._encryption = DataEncryption()
+        self._protection = BlockProtection()
 
     # ── what the robot does ───────────────────────────────────────────────────────────────────────────
 
@@ -71,7 +72,8 @@ class VirtualDrive:
         if self._cartridge is not None:
             self._cartridge.remove()
         self._tape = None
-        self._cipher.forget()
+        self._encryption.forget()
+        self._protection.forget()
 
     # ── the device server ─────────────────────────────────────────────────────────────────────────────
 
@@ -82,7 +84,8 @@ class VirtualDrive:
 
     def reset(self) -> None:
         self._position = 0
-        self._guard = BlockGuard()
+        self._encryption.forget()
+        self._protection.forget()
 
     def perform(self, cdb: bytes, data: memoryview | None) -> int:
         command = self._COMMANDS.get(cdb[0])
@@ -146,12 +149,12 @@ class VirtualDrive:
             raise illegal(0x53, 0x02)
         if self._tape is not None:
             assert self._cartridge is not None
+            self._encryption.forget()
             self._timing.locate(self._position, 0, self._tape.count)
             self._tape.sync()
             self._cartridge.save()
             self._cartridge.remove()
             self._tape = None
-            self._cipher.forget()
             self._timing.unload()
         return 0
 
@@ -195,10 +198,10 @@ class VirtualDrive:
     def _space(self, code: int, count: int) -> int:
         tape = self._ready()
         before = self._position
-        self._position, stopped = space(tape, code, before, count)
+        self._position, stopped = space(tape, before, code, count)
         self._timing.locate(before, self._position, tape.count)
         if stopped is not None:
-            raise CheckCondition(stopped)
+            raise stopped
         return 0
 
     # ── data ──────────────────────────────────────────────────────────────────────────────────────────
@@ -213,20 +216,19 @@ class VirtualDrive:
         if self._position >= tape.count:
             raise CheckCondition(Sense(Key.BLANK_CHECK, *_BLANK, information=wanted))
         buffer = memoryview(b"")[:0] if data is None else data[:wanted]
-        number, self._position = self._position, self._position + 1
+        number = self._position
         try:
             if tape.is_filemark(number):
                 tape.check_filemark(number)
+                self._position += 1
                 raise CheckCondition(Sense(Key.NO_SENSE, 0x00, 0x01, filemark=True, information=wanted))
-            length = self._cipher.read(tape, number, buffer)
+            length = self._encryption.read(tape, number, buffer)
         except BadRecord:
+            self._position += 1
             raise CheckCondition(Sense(Key.MEDIUM_ERROR, 0x11, 0x00, information=wanted)) from None
-        except CheckCondition as check:
-            if check.sense.key is Key.DATA_PROTECT:
-                self._position = number  # before the record that was not read (SSC-5, 4.2.27.6)
-            raise
+        self._position += 1
         self._timing.transfer(length)
-        length = self._guard.send(buffer, length)
+        length = self._protection.guarded(buffer, length)
         moved = min(length, len(buffer))
         # SILI hides a short record, and a long one too while the block length is zero (SSC-5, 6.4).
         if length != wanted and not (cdb[1] & 0x02 and (length < wanted or self._block_length == 0)):
@@ -240,14 +242,14 @@ class VirtualDrive:
             raise illegal(*INVALID_FIELD)
         if data is None or length == 0:
             return 0
-        record = self._guard.receive(data)
-        self._check_writable(tape, length + 8)
+        block = self._protection.checked(data)
+        self._check_writable(tape, len(block) + 8 + self._encryption.overhead)
         try:
-            self._cipher.write(tape, self._position, record)
+            self._encryption.write(tape, self._position, block)
         except OSError:
             raise CheckCondition(Sense(Key.MEDIUM_ERROR, 0x0C, 0x00)) from None
         self._position += 1
-        self._timing.transfer(len(record))
+        self._timing.transfer(len(block))
         self._warn(tape, moved=length)
         return length
 
@@ -302,7 +304,7 @@ class VirtualDrive:
         )
         density = cartridge.generation.density if cartridge is not None and self._tape is not None else 0
         worm = cartridge is not None and cartridge.facts.worm
-        page = self._guard.page(cdb[2] & 0x3F, cdb[3]) or mode_page(cdb[2] & 0x3F, cdb[3], worm=worm)
+        page = mode_page(cdb[2] & 0x3F, cdb[3], worm=worm, protection=self._protection.page)
         descriptor = b"" if cdb[1] & 0x08 else bytes((density, 0, 0, 0, 0)) + self._block_length.to_bytes(3, "big")
         body = bytes((0, 0x90 if protected else 0x10, len(descriptor))) + descriptor + page
         return put(data, bytes((len(body),)) + body, cdb[4])
@@ -311,9 +313,10 @@ class VirtualDrive:
         parameters = bytes(data or b"")
         if len(parameters) < 4 or len(parameters) < 4 + parameters[3]:
             raise illegal(0x1A)
+        for page in selected_pages(parameters[4 + parameters[3] :]):
+            self._protection.set(page)
         if parameters[3] >= 8:
             self._block_length = int.from_bytes(parameters[9:12], "big")
-        self._guard.select(parameters[4 + parameters[3] :])
         return len(parameters)
 
     def _log_sense(self, cdb: bytes, data: memoryview | None) -> int:
@@ -321,13 +324,23 @@ class VirtualDrive:
         return put(data, page, int.from_bytes(cdb[7:9], "big"))
 
     def _security_in(self, cdb: bytes, data: memoryview | None) -> int:
-        answer = self._cipher.answer(cdb, self._tape, self._position)
-        return put(data, answer, int.from_bytes(cdb[6:10], "big"))
+        page, allocation = int.from_bytes(cdb[2:4], "big"), int.from_bytes(cdb[6:10], "big")
+        if cdb[4] & 0x80 or cdb[1] not in (0x00, encryption.PROTOCOL):  # INC_512: LTO drives do not know it
+            raise illegal(*INVALID_FIELD)
+        if cdb[1] == 0x00:  # which protocols there are (SPC-5, 7.6.1)
+            if page:
+                raise illegal(*INVALID_FIELD)
+            return put(data, bytes((0, 0, 0, 0, 0, 0, 0, 2, 0x00, encryption.PROTOCOL)), allocation)
+        if page == encryption.InPage.NEXT_BLOCK:
+            return put(data, self._encryption.next_block(self._ready(), self._position), allocation)
+        return put(data, self._encryption.page(page), allocation)
 
     def _security_out(self, cdb: bytes, data: memoryview | None) -> int:
-        self._ready()
-        self._cipher.apply(cdb, bytes(data or b""))
-        return len(data or b"")
+        if cdb[4] & 0x80 or cdb[1] != encryption.PROTOCOL:
+            raise illegal(*INVALID_FIELD)
+        if int.from_bytes(cdb[6:10], "big") != (0 if data is None else len(data)):
+            raise illegal(*INVALID_FIELD)
+        return self._encryption.set(int.from_bytes(cdb[2:4], "big"), data, loaded=self._tape is not None)
 
     def _prevent_allow(self, cdb: bytes, data: memoryview | None) -> int:
         self._prevented = bool(cdb[4] & 1)
@@ -351,8 +364,8 @@ class VirtualDrive:
         Op.LOCATE_10: _locate_10,
         Op.READ_POSITION: _read_position,
         Op.LOG_SENSE: _log_sense,
-        Op.SECURITY_PROTOCOL_IN: _security_in,
-        Op.SECURITY_PROTOCOL_OUT: _security_out,
         Op.SPACE_16: _space_16,
         Op.LOCATE_16: _locate_16,
+        Op.SECURITY_PROTOCOL_IN: _security_in,
+        Op.SECURITY_PROTOCOL_OUT: _security_out,
     }

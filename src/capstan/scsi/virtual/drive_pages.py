@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from capstan.scsi import protection as block_protection
 from capstan.scsi.virtual.cartridge import VirtualCartridge
 from capstan.scsi.virtual.image import TapeImage
 from capstan.scsi.virtual.target import INVALID_FIELD, illegal
@@ -9,8 +10,9 @@ from capstan.scsi.virtual.target import INVALID_FIELD, illegal
 _MEBIBYTE = 1 << 20
 
 
-def mode_page(page: int, subpage: int, *, worm: bool) -> bytes:
-    """One mode page, or all of them (3Fh). Raises ILLEGAL REQUEST for those that the drive does not have."""
+def mode_page(page: int, subpage: int, *, worm: bool, protection: bytes) -> bytes:
+    """One mode page, or all of them (3Fh; with subpages for subpage FFh). `protection` is the control data protection
+    page. Raises ILLEGAL REQUEST for those that the drive does not have."""
     pages = {
         0x0F: bytes((0x0F, 14, 0x00)) + bytes(13),  # data compression: off (SSC-5, 8.3.3)
         0x10: bytes((0x10, 14)) + bytes(6) + b"\x40" + bytes(7),  # device configuration, BIS (SSC-5, 8.3.4)
@@ -18,11 +20,33 @@ def mode_page(page: int, subpage: int, *, worm: bool) -> bytes:
     }
     if page == 0x00:
         return b""
-    if page == 0x3F and subpage == 0:
-        return b"".join(pages.values())
+    if page == 0x3F and subpage in (0, 0xFF):
+        return (protection if subpage else b"") + b"".join(pages.values())
+    if (page, subpage) == (block_protection.PAGE, block_protection.SUBPAGE):
+        return protection
     if page not in pages or subpage:
         raise illegal(*INVALID_FIELD)
     return pages[page]
+
+
+def selected_pages(data: bytes) -> list[bytes]:
+    """The control data protection pages in what MODE SELECT has brought; those of which nothing can be changed are
+    passed over. Raises ILLEGAL REQUEST for others, and for one that is cut off (SPC-5, 7.5.7)."""
+    found, at = [], 0
+    while at < len(data):
+        long = bool(data[at] & 0x40)
+        head = 4 if long else 2
+        if at + head > len(data):
+            raise illegal(0x1A)
+        end = at + head + int.from_bytes(data[at + 2 : at + 4] if long else data[at + 1 : at + 2], "big")
+        if end > len(data):
+            raise illegal(0x1A)
+        if long:
+            found.append(data[at:end])
+        elif data[at] & 0x3F not in (0x0F, 0x10, 0x1D):
+            raise illegal(0x26)
+        at = end
+    return found
 
 
 def log_page(page: int, cartridge: VirtualCartridge | None, tape: TapeImage | None) -> bytes:

@@ -1,8 +1,10 @@
 """A virtual tape: a file in the SIMH tape image format, and a map of where its objects begin.
 
 SIMH (magtape image format, M. Burnett and R. Supnik): a record is its length in 4 bytes little-endian, the data padded
-to an even number, and the length again; a filemark is four zero bytes. Other programs read it. The highest four bits
-of the length are the record's class: 0 is data, 1 what only the drive that wrote it understands (an encrypted record).
+to an even number, and the length again; a filemark is four zero bytes. Other programs read it. The four highest bits
+of both length words are the record's class: 0 is plain data; 1, of those left for private use, is a record that the
+drive has encrypted (`scsi.virtual.encryption` says what is in it). So the mark is part of the framing: it is there
+with the record, or the record does not count.
 
 The map has 8 bytes for each logical object (record or filemark): file offset times two, plus one for a filemark. It
 makes LOCATE a look-up, and keeps later records readable when the framing of one is damaged. It is an index: lost or
@@ -23,8 +25,7 @@ from capstan.scsi.virtual.storage import Storage
 _FRAME = 8  # bytes of framing around a record
 _MARK = bytes(4)
 _MAX_RECORD = (1 << 24) - 1
-_LENGTH = (1 << 28) - 1  # of a length word; the four bits above are the record's class
-PRIVATE = 1  # the class of records that are not plain data, but their drive's own
+_ENCRYPTED = 1 << 28  # class 1 of the length word
 _CHUNK = 1 << 16  # map entries read at once
 
 
@@ -84,22 +85,18 @@ class TapeImage:
         if os.pread(self._file, len(_MARK), self._map[number] >> 1) != _MARK:
             raise BadRecord(f"filemark {number} is damaged")
 
+    def is_encrypted(self, number: int) -> bool:
+        """Whether a record, which must not be a filemark, is marked as encrypted by the drive."""
+        return self._word(self._map[number] >> 1) & _ENCRYPTED != 0
+
     def record_length(self, number: int) -> int:
         """Length of a record, checked at both of its ends. BadRecord when they do not agree with the map."""
-        return self._checked_word(number) & _LENGTH
-
-    def is_private(self, number: int) -> bool:
-        """Whether an object is a record of the class PRIVATE. BadRecord as of `record_length`."""
-        return not self.is_filemark(number) and self._checked_word(number) > _LENGTH
-
-    def _checked_word(self, number: int) -> int:
         offset = self._map[number] >> 1
         stop = self._map[number + 1] >> 1 if number + 1 < len(self._map) else self._end
-        word = int.from_bytes(os.pread(self._file, 4, offset), "little")
-        trailer = int.from_bytes(os.pread(self._file, 4, stop - 4), "little")
-        if _size(word) != stop - offset or trailer != word or word >> 28 not in (0, PRIVATE):
-            raise BadRecord(f"record {number} has lengths {word} and {trailer} in {stop - offset} bytes")
-        return word
+        head, trailer = self._word(offset), self._word(stop - 4)
+        if _size(head) != stop - offset or trailer != head:
+            raise BadRecord(f"record {number} has length words {head:X} and {trailer:X} in {stop - offset} bytes")
+        return head & _MAX_RECORD
 
     def read(self, number: int, into: memoryview) -> int:
         """Fill `into` with the record's data from its beginning; return the record's whole length."""
@@ -113,10 +110,11 @@ class TapeImage:
             raise BadRecord(f"record {number} is cut off")
         return length
 
-    def write(self, number: int, data: memoryview, *, private: bool = False) -> None:
-        """Write a record as object `number`; everything from there on is gone. OSError leaves the end at `number`."""
+    def write(self, number: int, data: memoryview, *, encrypted: bool = False) -> None:
+        """Write a record as object `number`; everything from there on is gone. OSError leaves the end at `number`.
+        `encrypted`: mark it as encrypted."""
         self._cut(number)
-        frame = (len(data) | PRIVATE << 28 if private else len(data)).to_bytes(4, "little")
+        frame = (len(data) | (_ENCRYPTED if encrypted else 0)).to_bytes(4, "little")
         parts: list[bytes | memoryview] = [frame, data, b"\0" + frame if len(data) & 1 else frame]
         size = len(data) + (len(data) & 1) + _FRAME
         self._put(parts, size)
@@ -213,7 +211,7 @@ class TapeImage:
         offset = self._map[-1] >> 1
         if self._map[-1] & 1:
             return offset + len(_MARK)
-        return offset + _size(int.from_bytes(os.pread(self._file, 4, offset), "little"))
+        return offset + _size(self._word(offset))
 
     def _ends_within(self, number: int, size: int) -> bool:
         """Whether the last mapped object is whole within the image."""
@@ -222,29 +220,35 @@ class TapeImage:
             return False
         if mark:
             return offset + len(_MARK) <= size and os.pread(self._file, 4, offset) == _MARK
-        word = int.from_bytes(os.pread(self._file, 4, offset), "little")
-        stop = offset + _size(word)
-        return stop <= size and int.from_bytes(os.pread(self._file, 4, stop - 4), "little") == word
+        head = self._word(offset)
+        stop = offset + _size(head)
+        return _is_record(head) and stop <= size and self._word(stop - 4) == head
 
     def _walk(self, size: int) -> None:
         """Add the objects behind the map that are whole; what is behind the last of them does not count."""
         while self._end + 4 <= size:
-            word = int.from_bytes(os.pread(self._file, 4, self._end), "little")
-            if word == 0:
+            head = self._word(self._end)
+            if head == 0:
                 self._filemarks.append(len(self._map))
                 self._map.append(self._end << 1 | 1)
                 self._end += len(_MARK)
                 continue
-            stop = self._end + _size(word)
-            if word & _LENGTH > _MAX_RECORD or word >> 28 not in (0, PRIVATE) or stop > size:
-                break
-            if int.from_bytes(os.pread(self._file, 4, stop - 4), "little") != word:
+            stop = self._end + _size(head)
+            if not _is_record(head) or stop > size or self._word(stop - 4) != head:
                 break
             self._map.append(self._end << 1)
             self._end = stop
 
+    def _word(self, offset: int) -> int:
+        return int.from_bytes(os.pread(self._file, 4, offset), "little")
+
 
 def _size(word: int) -> int:
-    """How many bytes of an image a record takes whose length word that is."""
-    length = word & _LENGTH
+    """Bytes of a record in the image, by its length word."""
+    length = word & _MAX_RECORD
     return length + (length & 1) + _FRAME
+
+
+def _is_record(word: int) -> bool:
+    """Whether a length word is one that a drive of ours writes: plain or encrypted, and not empty."""
+    return 0 < word & ~_ENCRYPTED <= _MAX_RECORD
