@@ -30,7 +30,7 @@ from capstan.crypto.file_keystore import FileKeyStore, Unlock
 from capstan.crypto.identities import Identity
 from capstan.crypto.keystore import Key, KeyKind, KeyState, Secret
 from capstan.crypto.recipients import MOST_RECIPIENTS, recipients_of
-from capstan.errors import AlreadyExists, InvalidValue, NotFound, StorageFailed, TargetError
+from capstan.errors import AlreadyExists, CapstanError, InvalidValue, NotFound, StorageFailed, TargetError
 from capstan.fileindex.search import FileSearch
 from capstan.fileindex.store import FileIndexStore
 from capstan.format.containers import STREAM, parse_packing
@@ -82,9 +82,25 @@ class Capstan:
     async def back_up(
         self, request: BackupRequest, job: JobContext, identities: Sequence[Identity] = (), *, resume: bool = False
     ) -> dict[str, Any]:
-        """Run or resume a backup, and then make the copy that its pool demands."""
+        """Run or resume a backup, and then make the copy, and the verification, that its pool demands.
+
+        VerificationFailed when what was written cannot be read: the set is kept, and the cartridge is suspect.
+        """
         run = self.backup.resume if resume else self.backup.run
-        return await self.copying.after_backup(await run(request, job, identities), job, library=request.library)
+        result = await self.copying.after_backup(await run(request, job, identities), job, library=request.library)
+        async with self.catalog.snapshot() as catalog:
+            pool = await catalog.media.find_pool(request.pool)
+        if pool is None or not pool.verify_writes or result["state"] != SetState.COMPLETE:
+            return result
+        try:
+            verified = await self.verify.run_set(result["set_id"], job, library=request.library, identities=identities)
+        except CapstanError as error:
+            for item in (error.result or {}).get("damage", ()):
+                reason = f"block {item['block']}: {item['what']}"
+                await self.manager.mark(item["cartridge"], CartridgeState.SUSPECT, reason)
+            error.result = {**result, "verification": error.result}
+            raise
+        return {**result, "verification": verified}
 
     def parameters(self, codec: str | None = None, container: str | None = None) -> ArchiveParameters:
         """The settings of `[archive]` with another codec or container, if one is given. Raises InvalidValue."""

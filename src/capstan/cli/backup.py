@@ -55,6 +55,7 @@ def backup(
 ) -> None:
     """Back up files and directories to tape."""
     from capstan.backup.request import BackupRequest
+    from capstan.cli.recovery import shown
     from capstan.cli.session import given_text, only_library, with_home
     from capstan.core.backup import SetType
     from capstan.core.ids import check_name
@@ -99,7 +100,7 @@ def backup(
         )
         return result
 
-    result = with_home(current, body, writing=True)
+    result = shown(current, lambda: with_home(current, body, writing=True))
     current.output.result(result, summary(result, pace(result)))
 
 

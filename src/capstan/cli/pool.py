@@ -22,6 +22,7 @@ _RECIPIENT = typer.Option(
 _DRIVE_KEY = typer.Option(
     None, "--drive-encryption", metavar="KEY", help="The drive encrypts its sets with this key (key create --drive)."
 )
+_VERIFY = typer.Option(None, help="Whether each set is read again, and compared, in the job that has written it.")
 _ESCROW = typer.Option(
     None, help="Whether nothing is written before an export of a key that opens it was proven by `key drill`."
 )
@@ -44,6 +45,7 @@ def create(
     drive_encryption: str = _DRIVE_KEY,
     require_escrow: bool = _ESCROW,
     copy_pool: str = typer.Option("", help="The pool that each of its sets is copied to, in the same job."),
+    verify_writes: bool = _VERIFY,
 ) -> None:
     """Make a pool."""
     from capstan.cli.session import with_home
@@ -65,6 +67,7 @@ def create(
             require_escrow=bool(require_escrow),
             description=description,
             copy_pool=copy_pool,
+            verify_writes=bool(verify_writes),
         )
         async with capstan.catalog.transaction() as catalog:
             await _check_copy_pool(pool, catalog)
@@ -87,6 +90,7 @@ def change(
     no_drive_encryption: bool = typer.Option(False, "--no-drive-encryption", help="Let the drive encrypt no longer."),
     require_escrow: bool = _ESCROW,
     copy_pool: str = typer.Option(None, help="The pool that each of its sets is copied to; an empty text for none."),
+    verify_writes: bool = _VERIFY,
 ) -> None:
     """Change what is said of a pool. It holds for the sets that come; those that are there stay as they are."""
     from capstan.cli.session import with_home
@@ -97,7 +101,13 @@ def change(
     if drive_encryption and no_drive_encryption:
         reason = "give --drive-encryption or --no-drive-encryption"
         raise InvalidValue(what="encryption", value="", reason=reason)
-    said = {"scratch": scratch, "description": description, "require_escrow": require_escrow, "copy_pool": copy_pool}
+    said = {
+        "scratch": scratch,
+        "description": description,
+        "require_escrow": require_escrow,
+        "copy_pool": copy_pool,
+        "verify_writes": verify_writes,
+    }
     changes: dict[str, Any] = {key: value for key, value in said.items() if value is not None}
 
     async def work(capstan: Capstan) -> dict[str, Any]:
@@ -153,6 +163,7 @@ def _lines(pool: dict[str, Any]) -> str:
     ]
     lines += [f"its drive encrypts with key {pool['drive_key']}"] if pool["drive_key"] else []
     lines += ["nothing is written before the export of a key was proven"] if pool["require_escrow"] else []
+    lines += ["each set is read again after it was written"] if pool["verify_writes"] else []
     lines += [f"each set is copied to pool {pool['copy_pool']}"] if pool["copy_pool"] else []
     return "\n".join([*lines, *pool["cartridges"]])
 
@@ -193,5 +204,6 @@ async def _told(pool: Pool, catalog: Repositories) -> dict[str, Any]:
         "drive_key": pool.drive_key,
         "require_escrow": pool.require_escrow,
         "copy_pool": pool.copy_pool,
+        "verify_writes": pool.verify_writes,
         "cartridges": [item.barcode for item in await catalog.media.list(pool=pool.name)],
     }

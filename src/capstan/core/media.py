@@ -27,6 +27,7 @@ class Pool:
     `recipients`: whom its sets are sealed for, when a backup names nobody else; without any they are not. `drive_key`:
     the id of the key that the drive encrypts with, instead. `require_escrow`: nothing is written to it before an export
     of a key that opens it was proven. `copy_pool`: the pool that each of its sets is copied to; "" for none.
+    `verify_writes`: each set is read again, and compared, in the job that has written it.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Pool:
     require_escrow: bool = False
     description: str = ""
     copy_pool: str = ""
+    verify_writes: bool = False
 
 
 @dataclass(slots=True)

@@ -101,6 +101,7 @@ class PoolRow(Row):
     recipients: Mapped[list[str]]
     drive_key: Mapped[str] = mapped_column(String(16))
     require_escrow: Mapped[bool]
+    verify_writes: Mapped[bool]
     description: Mapped[str] = mapped_column(Text)
     copy_pool: Mapped[str] = mapped_column(String(64))
 

@@ -204,7 +204,14 @@ class CatalogContract:
         async with catalog.snapshot() as view:
             assert await view.media.get_pool("p") == Pool("p", NOW)
         changed = Pool(
-            "p", NOW, scratch=False, recipients=["age1x"], require_escrow=True, description="d", copy_pool="q"
+            "p",
+            NOW,
+            scratch=False,
+            recipients=["age1x"],
+            require_escrow=True,
+            verify_writes=True,
+            description="d",
+            copy_pool="q",
         )
         async with catalog.transaction() as inside:
             await inside.media.save_pool(changed)
