@@ -101,8 +101,10 @@ def restore(
 
 def verify(
     context: typer.Context,
-    what: str = typer.Argument("", metavar="[ID|BARCODE]", help="A set (id, latest:NAME, NAME@TIME) or a cartridge."),
-    pool: str = typer.Option(None, help="Every cartridge of this pool that is here, instead."),
+    what: str | None = typer.Argument(
+        None, metavar="[ID|BARCODE]", help="A set (id, latest:NAME, NAME@TIME) or a cartridge."
+    ),
+    pool: str | None = typer.Option(None, help="Every cartridge of this pool that is here, instead."),
     sample: str = typer.Option("100%", help="How much of each set, in whole segments drawn at random, like 5%."),
     library: str = typer.Option(None, help="The library that has the cartridges."),
     identity: IdentityFiles = None,
@@ -118,28 +120,29 @@ def verify(
     from capstan.errors import UsageError
     from capstan.recovery.sampling import parse_percent
 
-    if bool(what) == (pool is not None):
+    if (what is None) == (pool is None):
         raise UsageError(reason="say what to verify: a set, a cartridge, or --pool NAME", hint="see --help")
-    percent = parse_percent(sample)
+    percent, named = parse_percent(sample), what if pool is None else pool
+    assert named is not None
 
     async def is_cartridge(capstan: Capstan) -> bool:
         async with capstan.catalog.snapshot() as catalog:
-            return await catalog.media.find(what) is not None
+            return await catalog.media.find(named) is not None
 
     current = state(context)
     given = GivenIdentities(
         identity, identity_passphrase_file, identity_passphrase_fd, passphrase_file, passphrase_fd, key_file
     )
-    cartridge = bool(what) and with_home(current, is_cartridge)
+    cartridge = pool is None and with_home(current, is_cartridge)
 
     async def work(capstan: Capstan, job: JobContext, opening: Sequence[Identity]) -> dict[str, Any]:
         verify = capstan.verify
         run = verify.run_pool if pool is not None else verify.run_cartridge if cartridge else verify.run_set
-        return await run(pool or what, job, library=library or "", identities=opening, percent=percent)
+        return await run(named, job, library=library or "", identities=opening, percent=percent)
 
-    parameters = {"what": what or f"pool {pool}", "sample": percent}
+    parameters = {"what": what or "", "pool": pool or "", "sample": percent}
     result = _run(current, JobKind.VERIFY, _in_library(library, work), parameters, given.explicit(current))
-    text = f"{what or f'pool {pool}'} is good: {result['verified_files']} files verified" + _extras(result)
+    text = f"{named} is good: {result['verified_files']} files verified" + _extras(result)
     if result["segments_verified"] < result["segments"]:
         text += f"; {result['segments_verified']} of {result['segments']} segments were drawn"
     elif result["unchecked_files"] and not cartridge:
