@@ -102,7 +102,7 @@ _SECRET = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4
 IDENTITIES = [X25519Identity.from_text(_SECRET)]
 
 
-def _back_up(name: str, kind: SetType, *, sealed: bool = False) -> Work:
+def _back_up(name: str, kind: SetType, *, sealed: bool = False, packing: tuple[str, str] | None = None) -> Work:
     async def work(capstan: Capstan, scene: Scene, job: JobContext) -> dict[str, Any]:
         request = BackupRequest(
             (os.fsencode(scene.tree),),
@@ -110,7 +110,7 @@ def _back_up(name: str, kind: SetType, *, sealed: bool = False) -> Work:
             library="lib",
             type=kind,
             recipients=tuple(identity.recipient for identity in IDENTITIES) if sealed else (),
-            parameters=capstan.parameters(),
+            parameters=capstan.parameters(*(packing or ())),
         )
         return await capstan.backup.run(request, job)
 
@@ -195,6 +195,7 @@ OPERATIONS = {
     operation.name: operation
     for operation in (
         Operation("backup", JobKind.BACKUP, _back_up("t", SetType.FULL), writes="tapes"),
+        Operation("archives", JobKind.BACKUP, _back_up("t", SetType.FULL, packing=("copy", "7z")), writes="tapes"),
         Operation("sealed", JobKind.BACKUP, _back_up("t", SetType.FULL, sealed=True), writes="tapes"),
         Operation("incremental", JobKind.BACKUP, _back_up("before", SetType.INCREMENTAL), writes="tapes"),
         Operation("resume", JobKind.BACKUP, _go_on, writes="tapes", resumes=True),

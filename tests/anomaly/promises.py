@@ -368,6 +368,7 @@ def finds_every_set(scene: Scene, outcome: Outcome) -> None:
 _PROMISES = {
     "backup": _backup,
     "sealed": _backup,
+    "archives": _backup,
     "incremental": _backup,
     "resume": _backup,
     "restore": _restore,

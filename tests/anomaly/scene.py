@@ -38,6 +38,7 @@ ARCHIVE = {
     "record_bytes": 64 << 10,
     "frame_bytes": 64 << 10,
     "segment_bytes": 64 << 10,
+    "spooled_segment_bytes": 128 << 10,
     "commit_bytes": 128 << 10,
     "codec": "none",
 }
