@@ -18,6 +18,7 @@ from capstan.backup.request import BackupRequest
 from capstan.bootstrap import Capstan, open_home
 from capstan.core.backup import Conflicts, SetType
 from capstan.core.job import JobKind, JobState
+from capstan.core.media import Pool
 from capstan.crypto.identities import X25519Identity
 from capstan.errors import CapstanError
 from capstan.jobs.context import JobContext
@@ -146,6 +147,12 @@ async def _restore_set(capstan: Capstan, scene: Scene, set_id: str, job: JobCont
     return await capstan.restore.run(request, job, IDENTITIES)
 
 
+async def _copy(capstan: Capstan, scene: Scene, job: JobContext) -> dict[str, Any]:
+    async with capstan.catalog.transaction() as catalog:
+        await catalog.media.save_pool(Pool("vault", scene.made_at))
+    return await capstan.copying.run(scene.before, job, library="lib", pool="vault")
+
+
 async def _verify_set(capstan: Capstan, scene: Scene, job: JobContext) -> dict[str, Any]:
     return await capstan.verify.run_set(scene.before, job)
 
@@ -201,6 +208,7 @@ OPERATIONS = {
         Operation("resume", JobKind.BACKUP, _go_on, writes="tapes", resumes=True),
         Operation("restore", JobKind.RESTORE, _restore, restores="before"),
         Operation("restore-chain", JobKind.RESTORE, _restore_chain, restores="chained"),
+        Operation("copy", JobKind.COPY, _copy, writes="tapes"),
         Operation("verify-set", JobKind.VERIFY, _verify_set),
         Operation("verify-cartridge", JobKind.VERIFY, _verify_cartridge),
         Operation("verify-damaged", JobKind.VERIFY, _verify_cartridge, prepare=_damage),

@@ -8,6 +8,7 @@ import shutil
 import stat
 from collections.abc import Collection, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,11 @@ from scene import NEW, Scene, begins_with, image_of
 from states import digest, is_good, is_proven
 
 from capstan.bootstrap import Capstan, open_home
+from capstan.catalog.copies import copies_of
 from capstan.core.backup import BackupSet, Commit, SetState
 from capstan.core.files import FileFlag, display_path
 from capstan.core.job import JobKind, JobState
+from capstan.core.media import CartridgeState
 from capstan.errors import ParentMissing
 from capstan.fileindex.reading import read_rows
 from capstan.format.header import decode_header
@@ -237,11 +240,14 @@ def works_again(scene: Scene, operation: Operation) -> None:
     outcome = perform(operation, scene)
     ends_well(operation, outcome)
     in_drives = {barcode for barcode, element in scene.places().items() if element in _DRIVES}
-    assert not in_drives, f"{in_drives} stayed in a drive"
+    idle = operation.name == "copy" and outcome.told.get("segments_copied") == 0  # it was whole: no drive was used
+    assert idle or not in_drives, f"{in_drives} stayed in a drive"
     for picture in pictures_of(scene, operation):
         assert describe(below(scene.target, scene.tree)) == original(picture)
     if operation.resumes:
         asyncio.run(_is_whole(scene, scene.begun))
+    if operation.name == "copy":
+        asyncio.run(_is_copied(scene, scene.before))
     if operation.name == "import":
         assert NEW in scene.places()
         assert scene.places()[NEW] >= 1000
@@ -258,6 +264,21 @@ async def _is_whole(scene: Scene, set_id: str) -> None:
             found = await catalog.backups.get(set_id)
         assert found.state is SetState.COMPLETE
         await _restores(capstan, scene, found, None)
+
+
+async def _is_copied(scene: Scene, set_id: str) -> None:
+    """The copy is whole; with every cartridge of the original lost, the set restores from it exactly."""
+    async with open_home(scene.home, clock=AheadClock(), sleep=lambda seconds: None) as capstan:
+        async with capstan.catalog.transaction() as catalog:
+            found = await catalog.backups.get(set_id)
+            assert [copy.whole for copy in await copies_of(catalog, found) if copy.copy] == [True]
+            lost = [await catalog.media.get(barcode) for barcode in found.cartridges]
+            for cartridge in lost:
+                await catalog.media.save(replace(cartridge, state=CartridgeState.SUSPECT))
+        await _restores(capstan, scene, found, None)
+        async with capstan.catalog.transaction() as catalog:
+            for cartridge in lost:
+                await catalog.media.save(cartridge)
 
 
 def ends_well(operation: Operation, outcome: Outcome) -> None:

@@ -164,7 +164,7 @@ class CopySource:
             except (CartridgeMissing, FormatError) as error:
                 await self._mounts.leave(error)
                 await self._context.warning(error.code, detail=str(error))
-                await self._mounts.bury(self._choice, visit, error)
+                await self._bury(place, error)
             except (DeviceError, TransportError) as error:
                 await self._drive_failed(place, error)
 
@@ -176,7 +176,15 @@ class CopySource:
         await self._context.warning(error.code, detail=str(error))
         self._failures[place.cartridge] = self._failures.get(place.cartridge, 0) + 1
         if self._failures[place.cartridge] >= _ATTEMPTS:
+            await self._bury(place, error)
+
+    async def _bury(self, place: Segment, error: CapstanError) -> None:
+        """A cartridge is tried no more in this run. Where there is no other copy, it is not called suspect for that."""
+        assert self._choice is not None
+        if self._choice.has_other(place, 0):
             await self._mounts.bury(self._choice, CartridgeVisit(place.cartridge, place.barcode), error)
+        else:
+            self._choice.health.bury(place.cartridge, str(error))
 
     async def _spoilt(self, place: Segment, trouble: Trouble) -> None:
         assert self._choice is not None
