@@ -26,15 +26,13 @@ from capstan.core.ids import check_name
 from capstan.core.job import Event
 from capstan.core.media import Cartridge, CartridgeState
 from capstan.core.suggest import not_found
-from capstan.crypto.file_keystore import FileKeyStore, Unlock
 from capstan.crypto.identities import Identity
-from capstan.crypto.keystore import Key, KeyKind, KeyState, Secret
-from capstan.crypto.recipients import MOST_RECIPIENTS, recipients_of
-from capstan.errors import AlreadyExists, CapstanError, InvalidValue, NotFound, StorageFailed, TargetError
+from capstan.errors import AlreadyExists, CapstanError, NotFound, StorageFailed, TargetError
 from capstan.fileindex.search import FileSearch
 from capstan.fileindex.store import FileIndexStore
 from capstan.format.containers import STREAM, parse_packing
 from capstan.format.layout import ArchiveParameters
+from capstan.home_keys import named_drive_key, named_recipients, stored_keys
 from capstan.jobs.context import JobContext
 from capstan.jobs.runner import JobRunner
 from capstan.media.adoption import Adoption
@@ -118,25 +116,12 @@ class Capstan:
         )
 
     def recipients(self, texts: Sequence[str]) -> list[str]:
-        """The recipients that texts name, each once, in canonical form: `age1…`, an SSH public key, `@FILE`, or a key
-        of this home that is not retired. InvalidValue."""
-        usable = [key for key in stored_keys(self.home) if key.recipient and key.state is KeyState.ACTIVE]
-        known = {name: key.recipient for key in usable for name in (key.name, key.id)}
-        found: dict[str, None] = {}
-        for text in texts:
-            found |= dict.fromkeys([known[text]] if text in known else recipients_of(text))
-        if len(found) > MOST_RECIPIENTS:
-            reason = f"a set is sealed for at most {MOST_RECIPIENTS}"
-            raise InvalidValue(what="recipients", value=len(found), reason=reason)
-        return list(found)
+        """As of `home_keys.named_recipients`."""
+        return named_recipients(self.home, texts)
 
     def drive_key(self, name: str) -> str:
-        """The id of a drive's key of this home that is not retired, by its name or id. NotFound; InvalidValue."""
-        found = FileKeyStore.open_at(self.home.keys, SystemClock(), _locked).get(name)
-        if found.kind is not KeyKind.DRIVE or found.state is not KeyState.ACTIVE:
-            reason = "it is no key for drives, or is retired: make one with `capstan key create NAME --drive`"
-            raise InvalidValue(what="key", value=name, reason=reason)
-        return found.id
+        """As of `home_keys.named_drive_key`."""
+        return named_drive_key(self.home, name)
 
     async def keys_to_write(self, pool: str) -> set[str]:
         """Ids of the secret keys that writing to a pool needs: that of the drive, if it encrypts."""
@@ -208,18 +193,6 @@ class Capstan:
                     await catalog.backups.save(backup_set)
 
 
-def stored_keys(home: Home) -> Sequence[Key]:
-    """What anybody may know of the keys of a home; none where there is no key store. KeysDamaged."""
-    try:
-        return FileKeyStore.open_at(home.keys, SystemClock(), _locked).list()
-    except NotFound:
-        return []
-
-
-def _locked() -> Secret:
-    raise AssertionError("what anybody may know of a key needs no passphrase")
-
-
 class VirtualDevices:
     """An open virtual library as the tape manager sees it."""
 
@@ -265,18 +238,6 @@ async def open_home(
     finally:
         await capstan.manager.close()
         await catalog.close()
-
-
-def open_keys(path: Path, unlock: Unlock) -> FileKeyStore:
-    """The key store of a home: it needs neither catalog nor settings. `unlock` is asked when a secret is. NotFound."""
-    return FileKeyStore.open_at(Home(path).keys, SystemClock(), unlock)
-
-
-def create_keys(path: Path, unlock: Unlock, *, key_file: bool) -> FileKeyStore:
-    """A key store for a home, which is made if it is not there. AlreadyExists; InvalidValue for a short key file."""
-    home = Home(path)
-    home.prepare()
-    return FileKeyStore.create(home.keys, SystemClock(), unlock, key_file=key_file)
 
 
 def _wire(

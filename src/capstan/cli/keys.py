@@ -256,8 +256,8 @@ def _export_from(file: str | None, fd: int | None) -> PassphraseFrom:
 
 def _store_or_new(current: State, unlock: UnlockFrom) -> FileKeyStore:
     """The home's key store; a new one if there is none, unlocked by a key file if one was given."""
-    from capstan.bootstrap import create_keys
     from capstan.errors import NotFound
+    from capstan.home_keys import create_keys
 
     try:
         return _store(current, unlock)

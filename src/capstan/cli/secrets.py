@@ -96,7 +96,7 @@ def unlock_from(passphrase_file: str | None, passphrase_fd: int | None, key_file
 
 def home_keys(current: State, unlock: UnlockFrom | None = None) -> FileKeyStore:
     """The home's key store. What only reads open facts gives no `unlock`. NotFound."""
-    from capstan.bootstrap import open_keys
+    from capstan.home_keys import open_keys
 
     given = unlock or unlock_from(None, None, None)
     store: FileKeyStore = open_keys(current.home.absolute(), lambda: given.read(by_key_file=store.by_key_file))
