@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from capstan.fileindex.search import FileSearch
 from capstan.fileindex.store import FileIndexStore
 from capstan.format.containers import STREAM, parse_packing
 from capstan.format.layout import ArchiveParameters
-from capstan.home_keys import named_drive_key, named_recipients, stored_keys
+from capstan.home_keys import named_drive_key, named_recipients, proven_keys
 from capstan.jobs.context import JobContext
 from capstan.jobs.runner import JobRunner
 from capstan.media.adoption import Adoption
@@ -278,9 +279,6 @@ def _wire(
             spool=home.spool,
         )
 
-    def proven_keys() -> set[str]:
-        return {key.id for key in stored_keys(home) if key.proven_at}
-
     def open_target(request: RestoreRequest, tell: Tell, *, job_id: str, earlier: EarlierRun | None) -> RecoveryTarget:
         _check_target(home, request.to)
         return FilesystemTarget(
@@ -313,7 +311,7 @@ def _wire(
             chain_limit=settings.engine.chain_limit,
             workers=settings.engine.workers or min(os.cpu_count() or 1, _MAX_WORKERS),
             open_source=open_source,
-            proven_keys=proven_keys,
+            proven_keys=partial(proven_keys, home),
         ),
         restore=RestoreEngine(
             catalog=catalog, manager=manager, store=store, clock=clock, spool=home.spool, open_target=open_target
@@ -335,7 +333,7 @@ def _wire(
             store=store,
             clock=clock,
             spool=home.spool,
-            proven_keys=proven_keys,
+            proven_keys=partial(proven_keys, home),
         ),
     )
 

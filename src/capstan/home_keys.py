@@ -37,6 +37,11 @@ def _locked() -> Secret:
     raise AssertionError("what anybody may know of a key needs no passphrase")
 
 
+def proven_keys(home: Home) -> set[str]:
+    """Ids of the keys that are not retired, and of which an export has opened something."""
+    return {key.id for key in stored_keys(home) if key.proven_at and key.state is KeyState.ACTIVE}
+
+
 def named_recipients(home: Home, texts: Sequence[str]) -> list[str]:
     """The recipients that texts name, each once, in canonical form: `age1…`, an SSH public key, `@FILE`, or a key
     of this home that is not retired. InvalidValue."""

@@ -417,3 +417,39 @@ def test_a_sealed_archive_goes_on_with_its_copy(home: Home, tmp_path: Path) -> N
     answer = home.run("restore", set_id, "--to", tmp_path / "out", "--identity", tmp_path / "key").json
     assert describe(below(tmp_path / "out", tree)) == describe(tree)
     assert [(used["cartridge"], min(used["segments"])) for used in answer["copies_used"]] == [(vault, 1)]
+
+
+def test_a_pool_keeps_what_it_promises(home: Home, tmp_path: Path) -> None:
+    """What is not encrypted, or opens for others, is not copied to a pool that says whom its sets are for; and no pool
+    may name such a one for its copies."""
+    mine, other = (str(pyrage.x25519.Identity.generate().to_public()) for _ in range(2))
+    home.configure(**SMALL)
+    home.library()
+    home.run("pool", "create", "vault", "--recipient", mine)
+    tree = make_tree(tmp_path / "source", files=3)
+    for recipients in ((), ("--recipient", other), ("--recipient", mine, "--recipient", other)):
+        set_id = home.run("backup", tree, "--name", "t", *recipients).json["set_id"]
+        error = home.run("copy", set_id, "--pool", "vault", code=2).json["error"]
+        assert error["code"] == "refused" and "vault" in error["message"]
+    set_id = home.run("backup", tree, "--name", "t", "--recipient", mine).json["set_id"]
+    assert home.run("copy", set_id, "--pool", "vault").json["whole"]
+    home.run("pool", "create", "plain", "--copy-pool", "vault", code=2)
+    home.run("pool", "create", "sealed", "--recipient", mine, "--copy-pool", "vault")
+
+
+def test_nothing_is_built_on_what_is_suspect(home: Home, tmp_path: Path) -> None:
+    """An incremental set whose parent lies on a suspect cartridge alone becomes a full one; with a whole copy it does
+    not."""
+    home.configure(**SMALL)
+    home.library()
+    home.run("pool", "create", "vault")
+    tree = make_tree(tmp_path / "source", files=3)
+    set_id = home.run("backup", tree, "--name", "t").json["set_id"]
+    (vault,) = barcodes(home.run("copy", set_id, "--pool", "vault").json)
+    destroy(home, ORIGINAL, segments_on(home, ORIGINAL)[0]["block"] + 1, 1)
+    home.run("verify", ORIGINAL, code=6)
+    assert home.run("backup", tree, "--name", "t", "--type", "incremental").json["type"] == "incremental"
+    home.run("tape", "erase", vault, "--yes")
+    answer = home.run("backup", tree, "--name", "t", "--type", "incremental")
+    assert answer.json["type"] == "full"
+    assert "suspect" in next(event["detail"] for event in answer.events if event.get("code") == "no-parent")

@@ -182,3 +182,33 @@ def test_ssh_keys_open_sets(home: Home, tree: Path, tmp_path: Path) -> None:
         home.run("backup", tree, "--name", kind, "--recipient", f"@{key}.pub")
         home.run("restore", f"latest:{kind}", "--to", tmp_path / kind, "--identity", key)
         assert describe(below(tmp_path / kind, tree)) == describe(tree)
+
+
+def test_a_pool_that_a_rebuild_makes_is_not_open_by_accident(
+    home: Home, tree: Path, keys: list[Path], tmp_path: Path
+) -> None:
+    """A catalog is lost, and with it what its pools were told. Where the newest set is locked nothing is written in
+    clear to its pool before somebody says what it is to do, or gives the key; a pool that is there keeps what it was
+    told."""
+    home.configure(**SMALL)
+    home.library()
+    home.run("pool", "create", "vault")
+    home.run("backup", tree, "--name", "old", "--pool", "vault")
+    home.run("pool", "change", "vault", *recipients())
+    home.run("backup", tree, "--name", "t", "--pool", "vault")
+    for key in (None, keys[0]):
+        (home.path / "catalog.db").unlink()
+        answer = home.run("rebuild", "--library", "lib", *(("--identity", key) if key else ()))
+        codes = {event["code"] for event in answer.events if event["event"] == "job.warning"}
+        assert "pool-made-again" in codes and ("pool-blocked" in codes) == (key is None)
+        if key is None:
+            error = home.run("backup", tree, "--name", "u", "--pool", "vault", code=2).json["error"]
+            assert "pool change" in error["hint"]
+            assert home.run("backup", tree, "--name", "u", "--pool", "vault", *recipients()).code == 0
+            home.run("rebuild", "--library", "lib", "--identity", keys[0])
+        assert home.run("pool", "show", "vault").json["recipients"] == recipients()[1::2]
+        home.run("backup", tree, "--name", "v", "--pool", "vault")
+        assert home.run("sets").json[-1]["encryption"] == "age"
+    home.run("pool", "change", "vault", "--no-recipients")
+    home.run("rebuild", "--library", "lib", "--identity", keys[0])
+    assert home.run("pool", "show", "vault").json["recipients"] == []

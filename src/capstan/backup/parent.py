@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from capstan.backup.request import BackupRequest
-from capstan.catalog.catalog import Catalog
+from capstan.catalog.catalog import Catalog, Repositories
 from capstan.catalog.chains import chain_of, index_chain
+from capstan.catalog.copies import copies_of
 from capstan.core.backup import BackupSet, SetState, SetType
 from capstan.core.files import display_path
 from capstan.core.mounts import MountTable
@@ -38,6 +39,7 @@ async def find_parent(
                 reason = _unlike(candidate, request, roots, host)
                 if not reason:
                     chain = await chain_of(repositories, candidate)
+                    await _check_media(repositories, chain)
                     indexes = await index_chain(repositories, store, chain)
                     await asyncio.to_thread(_check, indexes)
                     return candidate, len(chain) + 1, ""
@@ -46,6 +48,14 @@ async def find_parent(
             if first:
                 why, first = f"set {candidate.id[:8]} cannot be built on: {reason}", False
     return None, 1, why
+
+
+async def _check_media(repositories: Repositories, chain: Sequence[BackupSet]) -> None:
+    """ParentMissing when no copy of a set of the chain lies whole on cartridges that there is no doubt of."""
+    for item in chain:
+        if not any(copy.whole for copy in await copies_of(repositories, item)):
+            reason = "a cartridge of it is suspect, and no other copy is whole"
+            raise ParentMissing(set=chain[-1].id, parent=item.id, reason=reason)
 
 
 def _unlike(candidate: BackupSet, request: BackupRequest, roots: Sequence[bytes], host: str) -> str:

@@ -76,6 +76,9 @@ class SetRegister:
         async with self._catalog.transaction() as catalog:
             pool = await catalog.media.find_pool(request.pool)
             recipients = list(request.recipients) or (pool.recipients if pool else [])
+            if pool is not None and pool.blocked and not request.recipients:
+                hint = f"say what it is to do: `capstan pool change {pool.name} --recipient …`, or --no-recipients"
+                raise Refused(reason=f"pool {pool.name}: {pool.blocked}", hint=hint)
             drive_key = pool.drive_key if pool and not request.recipients else ""
             if drive_key and drive_key not in self._drive_keys.of(context.job_id):
                 raise IdentityNeeded(what=f"what is written to pool {request.pool}", keys=drive_key, hint=_UNLOCK)

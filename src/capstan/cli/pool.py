@@ -109,6 +109,8 @@ def change(
         "verify_writes": verify_writes,
     }
     changes: dict[str, Any] = {key: value for key, value in said.items() if value is not None}
+    if recipient or no_recipients or drive_encryption or no_drive_encryption:
+        changes["blocked"] = ""
 
     async def work(capstan: Capstan) -> dict[str, Any]:
         if recipient or no_recipients:
@@ -163,19 +165,27 @@ def _lines(pool: dict[str, Any]) -> str:
     ]
     lines += [f"its drive encrypts with key {pool['drive_key']}"] if pool["drive_key"] else []
     lines += ["nothing is written before the export of a key was proven"] if pool["require_escrow"] else []
+    lines += [f"blocked: {pool['blocked']}"] if pool["blocked"] else []
     lines += ["each set is read again after it was written"] if pool["verify_writes"] else []
     lines += [f"each set is copied to pool {pool['copy_pool']}"] if pool["copy_pool"] else []
     return "\n".join([*lines, *pool["cartridges"]])
 
 
 async def _check_copy_pool(pool: Pool, catalog: Repositories) -> None:
-    """NotFound for a pool that is not there; InvalidValue for the pool itself, on whose cartridges the sets are."""
+    """NotFound for a pool that is not there; InvalidValue for the pool itself, on whose cartridges the sets are, and
+    for one that promises more than this one."""
+    from capstan.core.backup import Encryption
     from capstan.errors import InvalidValue
+    from capstan.recovery.copying import unfit_for
 
     if pool.copy_pool == pool.name:
         raise InvalidValue(what="copy pool", value=pool.name, reason="a copy belongs on cartridges of another pool")
     if pool.copy_pool:
         await catalog.media.get_pool(pool.copy_pool)
+    if pool.copy_pool:
+        encryption = Encryption.AGE if pool.recipients else Encryption.NONE
+        if reason := unfit_for(await catalog.media.get_pool(pool.copy_pool), encryption, pool.recipients):
+            raise InvalidValue(what="copy pool", value=pool.copy_pool, reason=f"a set of pool {pool.name} {reason}")
     if pool.copy_pool and pool.drive_key:
         reason = "what a drive encrypts is not copied: give the pool recipients instead"
         raise InvalidValue(what="copy pool", value=pool.copy_pool, reason=reason)
@@ -205,5 +215,6 @@ async def _told(pool: Pool, catalog: Repositories) -> dict[str, Any]:
         "require_escrow": pool.require_escrow,
         "copy_pool": pool.copy_pool,
         "verify_writes": pool.verify_writes,
+        "blocked": pool.blocked,
         "cartridges": [item.barcode for item in await catalog.media.list(pool=pool.name)],
     }

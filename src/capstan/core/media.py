@@ -27,7 +27,8 @@ class Pool:
     `recipients`: whom its sets are sealed for, when a backup names nobody else; without any they are not. `drive_key`:
     the id of the key that the drive encrypts with, instead. `require_escrow`: nothing is written to it before an export
     of a key that opens it was proven. `copy_pool`: the pool that each of its sets is copied to; "" for none.
-    `verify_writes`: each set is read again, and compared, in the job that has written it.
+    `verify_writes`: each set is read again, and compared, in the job that has written it. `blocked`: why nothing is
+    written to it that says not itself whom it is sealed for; "" for a pool that is well.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Pool:
     description: str = ""
     copy_pool: str = ""
     verify_writes: bool = False
+    blocked: str = ""
 
 
 @dataclass(slots=True)

@@ -109,7 +109,7 @@ class FileIndexStore:
         return [found[sequence] for sequence in sorted(filter(str.isdecimal, found), key=int)]
 
     def keep_key(self, set_id: str, payload_sha256: str, file_key: bytes) -> None:
-        """Keep the key of a sealed INDEX that is about to be written, until `forget_keys`. Durable; StorageFailed.
+        """Keep the key of a sealed INDEX that is about to be written, until `forget_key`. Durable; StorageFailed.
 
         It opens what this store will have in the open, and nothing else.
         """
@@ -127,9 +127,9 @@ class FileIndexStore:
         except OSError:
             return None
 
-    def forget_keys(self, set_id: str) -> None:
-        """The INDEXes of a set are all entered, or were never whole."""
-        for path in self._folder(set_id).glob(f"*{_KEY}"):
+    def forget_key(self, set_id: str, payload_sha256: str, *, last: bool = False) -> None:
+        """An INDEX is entered. `last`: the set is whole, and what else was begun of it never counted."""
+        for path in self._folder(set_id).glob(f"{'*' if last else payload_sha256}{_KEY}"):
             path.unlink(missing_ok=True)
 
     def remove(self, set_id: str) -> None:

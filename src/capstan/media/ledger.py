@@ -36,7 +36,7 @@ class Ledger:
         await asyncio.to_thread(self._store.add_part, commit.set_id, part)
         async with self._catalog.transaction() as catalog:
             backup_set = await self.enter_into(catalog, commit, manifest, writing=writing)
-        await asyncio.to_thread(self._store.forget_keys, commit.set_id)
+        await asyncio.to_thread(self._store.forget_key, commit.set_id, commit.payload_sha256, last=commit.final)
         return backup_set
 
     async def enter_copy(self, written: CopyWritten) -> BackupSet:
@@ -47,7 +47,7 @@ class Ledger:
         )
         async with self._catalog.transaction() as catalog:
             backup_set = await self.enter_into(catalog, commit, written.manifest, writing=False)
-        await asyncio.to_thread(self._store.forget_keys, commit.set_id)
+        await asyncio.to_thread(self._store.forget_key, commit.set_id, commit.payload_sha256)
         return backup_set
 
     async def enter_locked(self, catalog: Repositories, index: LockedIndex) -> None:

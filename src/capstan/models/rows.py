@@ -102,6 +102,7 @@ class PoolRow(Row):
     drive_key: Mapped[str] = mapped_column(String(16))
     require_escrow: Mapped[bool]
     verify_writes: Mapped[bool]
+    blocked: Mapped[str] = mapped_column(Text)
     description: Mapped[str] = mapped_column(Text)
     copy_pool: Mapped[str] = mapped_column(String(64))
 

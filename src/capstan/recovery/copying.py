@@ -16,6 +16,7 @@ from capstan.catalog.catalog import Catalog
 from capstan.catalog.copies import copies_of
 from capstan.clock import Clock
 from capstan.core.backup import BackupSet, Encryption, SetState
+from capstan.core.media import Pool
 from capstan.errors import (
     CapstanError,
     CopyIncomplete,
@@ -34,6 +35,20 @@ from capstan.recovery.engine import stopwatch
 from capstan.recovery.select import resolve_set
 
 _UNLOCK = "run `capstan rebuild --library NAME --identity FILE` with an identity that opens it"
+
+
+# A set that goes on has other commit points under the same numbers than a copy of its beginning.
+_WHOLE_FIRST = "a set is copied when it is whole: `capstan job resume` goes on with one that ended early"
+
+
+def unfit_for(target: Pool, encryption: Encryption, recipients: Sequence[str]) -> str:
+    """Why something encrypted so must not lie in a pool that promises more; empty when it may."""
+    others = sorted(set(recipients) - set(target.recipients))
+    if (target.recipients or target.drive_key) and encryption is Encryption.NONE:
+        return f"is not encrypted, and pool {target.name} is only for what is"
+    if target.recipients and others:
+        return f"opens for others than the recipients of pool {target.name}: {', '.join(others)}"
+    return ""
 
 
 class CopyEngine:
@@ -151,10 +166,10 @@ class CopyEngine:
     async def _check(self, backup_set: BackupSet, pool: str) -> str:
         if backup_set.state is SetState.LOCKED:
             raise IdentityNeeded(what=f"set {backup_set.id}", keys=", ".join(backup_set.keys), hint=_UNLOCK)
-        if backup_set.state not in (SetState.COMPLETE, SetState.INCOMPLETE):
+        if backup_set.state is not SetState.COMPLETE:
             lacks = f", and lacks {', '.join(backup_set.missing)}" if backup_set.missing else ""
             reason = f"set {backup_set.id[:8]} is {backup_set.state.value}{lacks}"
-            raise Refused(reason=reason, hint="a set is copied when all that was committed of it is there")
+            raise Refused(reason=reason, hint=_WHOLE_FIRST)
         if backup_set.encryption is Encryption.DRIVE:
             reason = f"set {backup_set.id[:8]} is encrypted by the drive, and its copy would not be"
             raise Refused(reason=reason, hint="back up to a pool with recipients: sealed sets are copied as they are")
@@ -166,6 +181,14 @@ class CopyEngine:
                 reason = f"pool {backup_set.pool} has no copy pool; say where the copy shall be with --pool"
                 raise InvalidValue(what="pool", value="", reason=reason)
             target = await catalog.media.get_pool(pool)
+        if target.blocked:
+            raise Refused(
+                reason=f"pool {pool}: {target.blocked}", hint=f"say what it is to do: `capstan pool change {pool}`"
+            )
+        if reason := unfit_for(target, backup_set.encryption, backup_set.recipients):
+            raise Refused(
+                reason=f"set {backup_set.id[:8]} {reason}", hint="choose another pool, or change what this one demands"
+            )
         if target.require_escrow and not self._proven_keys().intersection(backup_set.keys):
             raise EscrowUnproven(pool=pool, keys=", ".join(backup_set.keys) or "none: the set has no recipients")
         return pool

@@ -32,6 +32,7 @@ from capstan.media.ledger import Ledger, settle
 from capstan.media.manager import Purpose, TapeManager
 from capstan.recovery.inspection import Inspection, inspect_cartridge
 
+_LOCKED_POOL = "its newest set is locked, so that nobody knows whom it encrypts for"
 _ATTEMPTS = 2  # mounts of one cartridge when the drive fails
 
 
@@ -40,6 +41,7 @@ class _Affected:
     """Sets that have, or had, something on the cartridges that were read, and every INDEX that is heard of."""
 
     links: dict[str, dict[tuple[int, int, str], CommitLink]] = field(default_factory=dict)
+    pools: list[str] = field(default_factory=list)  # that were made
 
     def add(self, set_id: str, links: Iterable[CommitLink]) -> None:
         known = self.links.setdefault(set_id, {})
@@ -153,10 +155,17 @@ class RebuildEngine:
                         await self._ledger.enter_locked(catalog, locked)
                     affected.add(locked.header.set or "", [])
             states, gone = await _settle(catalog, affected)
-            open_pools = await _encrypt_pools(catalog, found, inspections)
-        for name in open_pools:
-            detail = f"pool {name} has locked sets, and its next ones would not be sealed: `capstan pool change {name}`"
-            await context.warning("pool-unsealed", detail=detail)
+            made = await _encrypt_pools(catalog, found, inspections, affected.pools)
+        for pool in made:
+            detail = (
+                f"pool {pool.name} was made again: what it demanded of copies, escrow and verification is on no tape"
+            )
+            await context.warning("pool-made-again", detail=detail)
+            if pool.blocked:
+                await context.warning("pool-blocked", detail=f"pool {pool.name}: {pool.blocked}")
+        for index in found:
+            commit = index.commit()
+            await asyncio.to_thread(self._store.forget_key, commit.set_id, commit.payload_sha256)
         for set_id in gone:
             await asyncio.to_thread(self._store.remove, set_id)
         return states
@@ -176,30 +185,36 @@ class RebuildEngine:
                     await _forget_commits(catalog, uuid, inspection, affected)
             if label is not None and await catalog.media.find_pool(label.pool) is None:
                 await catalog.media.add_pool(Pool(label.pool, now))
+                affected.pools.append(label.pool)
             blank_is_scratch = self._is_virtual(cartridge.library) or cartridge.state is CartridgeState.SCRATCH
             await catalog.media.save(_described(cartridge, inspection, blank_is_scratch=blank_is_scratch))
         return affected
 
 
 async def _encrypt_pools(
-    catalog: Repositories, found: Sequence[ReadIndex], inspections: Sequence[Inspection]
-) -> list[str]:
-    """Let pools that say nothing of encryption encrypt as their newest set does: nobody but the tapes knows of it when
-    the catalog was lost. Returns those with sets of which that cannot be said."""
+    catalog: Repositories, found: Sequence[ReadIndex], inspections: Sequence[Inspection], made: Sequence[str]
+) -> list[Pool]:
+    """Let pools encrypt as their newest set does: those that were `made` now, of which only the tapes know, and those
+    that were blocked because that set was locked, as they are then. A pool that exists keeps what it was told."""
     newest = {index.manifest.backup_set.pool: index.manifest.backup_set for index in found}  # by ascending numbers
-    locked = {item.label.pool for item in inspections if item.label is not None and item.locked}
-    unknown = []
-    for name in sorted({*newest, *locked}):
-        pool = await catalog.media.find_pool(name)
-        if pool is None or pool.recipients or pool.drive_key:
+    locked: dict[str, int] = {}
+    for item in inspections:
+        for index in item.locked:
+            if item.label is not None:
+                locked[item.label.pool] = max(locked.get(item.label.pool, 0), index.header.set_number or 0)
+    pools = []
+    for pool in await catalog.media.list_pools():
+        if pool.name not in made and not pool.blocked:
             continue
-        last = newest.get(name)
-        if last is not None and last.encryption is not Encryption.NONE:
+        last = newest.get(pool.name)
+        if pool.name in locked and (last is None or last.number < locked[pool.name]):
+            pool = replace(pool, blocked=_LOCKED_POOL)
+        elif last is not None:
             drive_key = last.keys[0] if last.encryption is Encryption.DRIVE else ""
-            await catalog.media.save_pool(replace(pool, recipients=last.recipients, drive_key=drive_key))
-        elif last is None:
-            unknown.append(name)
-    return unknown
+            pool = replace(pool, blocked="", recipients=last.recipients, drive_key=drive_key)
+        await catalog.media.save_pool(pool)
+        pools += [pool] if pool.name in made else []
+    return pools
 
 
 async def _settle(catalog: Repositories, affected: _Affected) -> tuple[Counter[str], list[str]]:

@@ -17,6 +17,7 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("recipients", sa.JSON(), nullable=False, server_default="[]"))
         batch_op.add_column(sa.Column("drive_key", sa.String(16), nullable=False, server_default=""))
         batch_op.add_column(sa.Column("require_escrow", sa.Boolean(), nullable=False, server_default=sa.false()))
+        batch_op.add_column(sa.Column("blocked", sa.Text(), nullable=False, server_default=""))
         batch_op.add_column(sa.Column("verify_writes", sa.Boolean(), nullable=False, server_default=sa.false()))
     with op.batch_alter_table("sets", schema=None) as batch_op:
         batch_op.add_column(sa.Column("encryption", sa.String(16), nullable=False, server_default="none"))
