@@ -29,7 +29,7 @@ from capstan.format.index_reader import LockedIndex, ReadIndex
 from capstan.format.manifest import CommitLink
 from capstan.jobs.context import JobContext
 from capstan.media.ledger import Ledger, settle
-from capstan.media.manager import Purpose, TapeManager
+from capstan.media.manager import DEFAULT_POOL, Purpose, TapeManager
 from capstan.recovery.inspection import Inspection, inspect_cartridge
 
 _LOCKED_POOL = "its newest set is locked, so that nobody knows whom it encrypts for"
@@ -160,7 +160,8 @@ class RebuildEngine:
             detail = (
                 f"pool {pool.name} was made again: what it demanded of copies, escrow and verification is on no tape"
             )
-            await context.warning("pool-made-again", detail=detail)
+            if pool != Pool(DEFAULT_POOL, pool.created_at):  # of which nobody has said anything
+                await context.warning("pool-made-again", detail=detail)
             if pool.blocked:
                 await context.warning("pool-blocked", detail=f"pool {pool.name}: {pool.blocked}")
         for index in found:
