@@ -240,15 +240,7 @@ class _Work:
         """Write to one cartridge and enter each commit point in the ledger as soon as it is on the medium."""
         engine, context = self._engine, self._context
         cartridge = mounted.cartridge
-        tape = TapeEnd(
-            cartridge=cartridge.uuid,
-            barcode=cartridge.barcode,
-            record_bytes=cartridge.record_bytes,
-            end_block=cartridge.end_block,
-            tape_files=cartridge.tape_files,
-            index_block=cartridge.index_block,
-            index_sha256=cartridge.index_sha256,
-        )
+        tape = TapeEnd.of(cartridge)
         writer: SetWriter | None = None
         try:
             writer = await mounted.lane.run(self._open_writer, tape)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
-from capstan import __version__
 from capstan.clock import Clock
 from capstan.core.backup import BackupSet, Commit, Segment
 from capstan.format.codecs import find_codec, frame_codec, index_codec
@@ -21,7 +20,7 @@ from capstan.format.index_payload import IndexPayload, build_index_payload
 from capstan.format.layout import index_end
 from capstan.format.manifest import CommitLink, Manifest, encode_manifest
 from capstan.format.records import TapeFileWriter
-from capstan.format.restore_text import restore_line
+from capstan.format.set_header import set_header
 from capstan.format.spooling import spooling
 from capstan.format.writer import TapeEnd
 from capstan.tape.drive import TapeDrive
@@ -257,32 +256,8 @@ class CopyWriter:
         )
 
     def _header(self, kind: Kind, segment: int = 0) -> Header:
-        return Header(
-            kind=kind,
-            tape_file=self._file.tape_file,
-            block=self._file.block,
-            cartridge=self._tape.cartridge,
-            barcode=self._tape.barcode,
-            record_bytes=self._tape.record_bytes,
-            written_at=self._clock.now().isoformat(),
-            written_by=f"capstan {__version__}",
-            restore=restore_line(
-                kind.value,
-                self._codec,
-                self._set.encryption.value,
-                container=self._set.container,
-                segment=segment,
-            ),
-            previous_index_block=self._tape.index_block,
-            previous_index_sha256=self._tape.index_sha256,
-            set=self._set.id,
-            parent=self._set.parent_id,
-            container=self._set.container,
-            codec=self._codec,
-            encryption=self._set.encryption.value,
-            keys=" ".join(self._set.keys),
-            set_number=self._set.number,
-            copy=self._copy,
+        return set_header(
+            kind, self._set, self._file, self._tape, self._clock, codec=self._codec, segment=segment, copy=self._copy
         )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
 from capstan.core.backup import Segment
-from capstan.crypto.age import CHUNK, NONCE, TAG, AgeError, ChunkCipher, header_bytes, new_header, read_header
+from capstan.crypto.age import CHUNK, NONCE, TAG, AgeError, ChunkCipher, chunk_at, header_bytes, new_header, read_header
 from capstan.crypto.identities import Identity
 
 _SEALED = CHUNK + TAG
@@ -92,9 +92,8 @@ def sealed_range(segment: Segment, plain_offset: int, plain_bytes: int) -> tuple
         return plain_offset, plain_bytes
     text = segment.age_beginning
     begins = len(text) // 4 * 3 - text.count("=", -2)  # of base64
-    first = plain_offset // CHUNK
+    offset = begins + chunk_at(plain_offset)[1]
     behind = -(-(plain_offset + max(plain_bytes, 1)) // CHUNK)
-    offset = begins + first * _SEALED
     return offset, min(begins + behind * _SEALED, segment.payload_bytes) - offset
 
 

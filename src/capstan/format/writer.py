@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from capstan import __version__
 from capstan.clock import Clock
 from capstan.core.backup import BackupSet, Segment, SetType
 from capstan.core.files import FileFlag
@@ -26,8 +25,8 @@ from capstan.format.index_payload import IndexPayload, build_index_payload
 from capstan.format.layout import ArchiveParameters, index_end
 from capstan.format.manifest import CommitLink, Manifest, encode_manifest
 from capstan.format.records import TapeFileWriter
-from capstan.format.restore_text import restore_line
 from capstan.format.sealing import PayloadSealer, encode_beginning
+from capstan.format.set_header import set_header
 from capstan.format.spooling import spooling
 from capstan.format.written import CommitWritten as CommitWritten
 from capstan.format.written import SetChain as SetChain
@@ -367,30 +366,12 @@ class SetWriter:
         self._file.end(synchronous=True)
 
     def _header(self, kind: Kind) -> Header:
-        return Header(
-            kind=kind,
-            tape_file=self._file.tape_file,
-            block=self._file.block,
-            cartridge=self._tape.cartridge,
-            barcode=self._tape.barcode,
-            record_bytes=self._tape.record_bytes,
-            written_at=self._clock.now().isoformat(),
-            written_by=f"capstan {__version__}",
-            restore=restore_line(
-                kind.value,
-                self._parameters.codec,
-                self._set.encryption.value,
-                container=self._set.container,
-                segment=self._next_segment,
-            ),
-            previous_index_block=self._tape.index_block,
-            previous_index_sha256=self._tape.index_sha256,
-            set=self._set.id,
-            parent=self._set.parent_id,
-            container=self._set.container,
+        return set_header(
+            kind,
+            self._set,
+            self._file,
+            self._tape,
+            self._clock,
             codec=self._parameters.codec,
-            encryption=self._set.encryption.value,
-            keys=" ".join(self._set.keys),
-            set_number=self._set.number,
-            copy=0,
+            segment=self._next_segment,
         )

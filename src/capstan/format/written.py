@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from capstan.core.backup import Commit
+from capstan.core.media import Cartridge
 from capstan.fileindex.store import IndexPart
 from capstan.format.manifest import CommitLink, Manifest
 
@@ -20,6 +21,19 @@ class TapeEnd:
     tape_files: int
     index_block: int = -1
     index_sha256: str = ""
+
+    @classmethod
+    def of(cls, cartridge: Cartridge) -> TapeEnd:
+        """As the catalog knows it."""
+        return cls(
+            cartridge=cartridge.uuid,
+            barcode=cartridge.barcode,
+            record_bytes=cartridge.record_bytes,
+            end_block=cartridge.end_block,
+            tape_files=cartridge.tape_files,
+            index_block=cartridge.index_block,
+            index_sha256=cartridge.index_sha256,
+        )
 
 
 @dataclass(frozen=True, slots=True)

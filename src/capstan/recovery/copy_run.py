@@ -122,15 +122,7 @@ class CopyRun:
 
     async def _write(self, mounted: MountedCartridge, work: CopyWork) -> None:
         cartridge = mounted.cartridge
-        tape = TapeEnd(
-            cartridge=cartridge.uuid,
-            barcode=cartridge.barcode,
-            record_bytes=cartridge.record_bytes,
-            end_block=cartridge.end_block,
-            tape_files=cartridge.tape_files,
-            index_block=cartridge.index_block,
-            index_sha256=cartridge.index_sha256,
-        )
+        tape = TapeEnd.of(cartridge)
         before = self._commits
         writer = await mounted.lane.run(self._open_writer, tape, work)
         try:
