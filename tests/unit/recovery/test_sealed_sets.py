@@ -146,3 +146,16 @@ async def test_a_killed_writer_takes_its_commit_point_in_without_any_identity(ho
     assert not keys[0].exists()
     await home.restore(set_id, identities=[MINE])
     assert home.target.files == home.content(set_id)
+
+
+@with_home
+async def test_only_the_key_of_what_was_entered_is_forgotten(home: WrittenHome) -> None:
+    """Another INDEX of the set may be on tape and wait to be taken in: its key stays until then, or until the set is
+    whole."""
+    set_id = await home.write("docs", tree(3), ["A1L9"], recipients=RECIPIENTS, finish=False)
+    for name in ("a" * 64, "b" * 64):
+        home.store.keep_key(set_id, name, b"k" * 16)
+    home.store.forget_key(set_id, "a" * 64)
+    assert home.store.find_key(set_id, "a" * 64) is None and home.store.find_key(set_id, "b" * 64) == b"k" * 16
+    home.store.forget_key(set_id, "c" * 64, last=True)
+    assert home.store.find_key(set_id, "b" * 64) is None
