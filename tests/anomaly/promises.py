@@ -25,6 +25,7 @@ from capstan.bootstrap import Capstan, open_home
 from capstan.catalog.copies import copies_of
 from capstan.core.backup import BackupSet, Commit, SetState
 from capstan.core.files import FileFlag, display_path
+from capstan.core.history import history_of
 from capstan.core.job import JobKind, JobState
 from capstan.core.media import CartridgeState
 from capstan.errors import ParentMissing
@@ -182,8 +183,8 @@ async def _restores(capstan: Capstan, scene: Scene, item: BackupSet, parent: Bac
 async def acknowledged_paths(capstan: Capstan, scene: Scene, set_id: str) -> set[bytes]:
     """The stored paths, below the tree, of all whole rows of a set's commit points."""
     async with capstan.catalog.snapshot() as catalog:
-        sequences = [commit.sequence for commit in await catalog.backups.list_commits(set_id=set_id)]
-    parts = capstan.store.parts(set_id, sequences)
+        history = history_of(await catalog.backups.list_commits(set_id=set_id))
+    parts = capstan.store.parts(set_id, history)
     return {
         row.entry.path
         for part in parts

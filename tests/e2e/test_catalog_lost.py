@@ -10,6 +10,8 @@ from harness import SMALL, Home, below, describe, make_tree
 
 pytestmark = pytest.mark.slow
 
+RECIPIENT = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"  # of the age specification's README
+
 
 def forget(home: Home) -> None:
     """Delete the database and the indexes."""
@@ -97,3 +99,36 @@ def test_missing_cartridges_make_a_set_partial(home: Home, tmp_path: Path) -> No
         shutil.rmtree(tmp_path / "out")
         forget(home)
         home.run("rebuild", "--library", "lib")
+
+
+def test_pools_demand_again_what_their_labels_say(home: Home, tree: Path) -> None:
+    """Copy pool, verification and recipients come back with the cartridges; a copy pool that nothing is known of does
+    not, and is named; a pool that is there keeps what it was told since."""
+    home.library(cartridges=3)
+    home.run("pool", "create", "vault", "--verify-writes")
+    home.run("pool", "create", "main", "--copy-pool", "vault", "--recipient", RECIPIENT, "--verify-writes")
+    home.run("pool", "create", "lone", "--copy-pool", "vault")
+    for barcode, pool in (("CAP001L9", "main"), ("CAP002L9", "vault")):
+        home.run("tape", "label", barcode, "--pool", pool)
+    before = {name: demands(home, name) for name in ("main", "vault")}
+    forget(home)
+    answer = home.run("rebuild", "--library", "lib")
+    told = [event["detail"] for event in answer.events if event.get("code") == "pool-made-again"]
+    assert {name: demands(home, name) for name in ("main", "vault")} == before
+    assert len(told) == 2 and "CAP001L9" in told[0] and "not known" not in told[0]
+    home.run("pool", "change", "main", "--no-recipients")
+    home.run("rebuild", "--library", "lib")
+    assert demands(home, "main")["recipients"] == []
+
+    home.run("tape", "erase", "CAP002L9", "--yes")
+    forget(home)
+    answer = home.run("rebuild", "--library", "lib")
+    [told] = [event["detail"] for event in answer.events if event.get("code") == "pool-made-again"]
+    assert "copy pool vault is not known here" in told
+    assert demands(home, "main") == {**before["main"], "copy_pool": ""}
+
+
+def demands(home: Home, name: str) -> dict[str, object]:
+    """What a pool is told to do."""
+    found = home.run("pool", "show", name).json
+    return {key: found[key] for key in ("recipients", "drive_key", "require_escrow", "copy_pool", "verify_writes")}

@@ -38,7 +38,7 @@ def write(folder: Path, number: int, rows: dict[bytes, int], gone: set[bytes], c
         builder.finish()
         here = [path for path in gone if (scan_key(path) <= border) == (sequence == 1)]
         deleted.write_bytes(b"".join(path + b"\0" for path in sorted(here, key=scan_key)))
-        parts.append(IndexPart(sequence, files, files, files, deleted if number else None))
+        parts.append(IndexPart(sequence, "", files, files, files, deleted if number else None))
     return ChainSet(str(number), 0, tuple(parts))
 
 
@@ -72,7 +72,7 @@ def test_a_table_out_of_order_is_refused(tmp_path: Path) -> None:
     for path in (b"b", b"a"):
         builder.add(FileEntry(path, FileType.REGULAR, 0, 0, 0, 0, 0), 0, 512, None, 0)
     builder.finish()
-    chain = [ChainSet("s", 0, (IndexPart(1, tmp_path / "f", tmp_path / "f", tmp_path / "f"),))]
+    chain = [ChainSet("s", 0, (IndexPart(1, "", tmp_path / "f", tmp_path / "f", tmp_path / "f"),))]
     with pytest.raises(HomeDamaged, match="order"):
         list(state_rows(chain))
 

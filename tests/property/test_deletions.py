@@ -104,7 +104,7 @@ def changes(folder: Path, before: dict[bytes, FileEntry], table: MountTable, now
     for number, item in enumerate(sorted(before.values(), key=lambda item: scan_key(item.path))):
         builder.add(item, number * 1024, 1024, None, 0)
     builder.finish()
-    parent = ChainSet("p", 1_000 * SECOND, (IndexPart(1, path, path, path),))
+    parent = ChainSet("p", 1_000 * SECOND, (IndexPart(1, "", path, path, path),))
     after = dict(before)
     for item in ChangedSource(now, [parent], before=table, started_ns=2_000 * SECOND).scan():
         if isinstance(item, Deletion):

@@ -20,7 +20,7 @@ from capstan.fileindex.store import IndexPart
 
 def alone(files: list[Path]) -> list[ChainSet]:
     """A set that builds on no other."""
-    return [ChainSet("s", 0, tuple(IndexPart(n, path, path, path) for n, path in enumerate(files, 1)))]
+    return [ChainSet("s", 0, tuple(IndexPart(n, "", path, path, path) for n, path in enumerate(files, 1)))]
 
 
 # Few letters, so that names meet: a byte that is not UTF-8, what it looks like, all that is special to SQL and globs.

@@ -290,7 +290,7 @@ class _Work:
             spool=self._engine._spool,
             clock=self._engine._clock,
             drive_key=self._drive_key(),
-            keep_key=partial(self._engine._store.keep_key, self._set.id),
+            announce=partial(self._engine._store.announce, self._set.id),
         )
 
     def _drive_key(self) -> DriveKey | None:

@@ -15,6 +15,7 @@ import pyarrow.dataset as ds
 from capstan.backup.source import FirstName, Inode
 from capstan.core.backup import BackupSet, Commit
 from capstan.core.files import FileFlag, FileType, scan_key
+from capstan.core.history import history_of
 from capstan.errors import Refused
 from capstan.fileindex.chain import ChainSet, last_path, state_rows
 from capstan.fileindex.reading import read_rows, read_rows_backwards
@@ -66,7 +67,7 @@ def read_committed(
     if [commit.sequence for commit in commits] != list(range(1, len(commits) + 1)):
         reason = f"set {backup_set.id} cannot go on: not all of its commit points are in the catalog"
         raise Refused(reason=reason, hint="run `capstan rebuild` if their cartridges are there; else a new backup")
-    parts = store.parts(backup_set.id, [commit.sequence for commit in commits])
+    parts = store.parts(backup_set.id, history_of(commits))
     last = commits[-1]
     own = ChainSet(backup_set.id, backup_set.started_ns, tuple(parts))
     after = last_path(own, unfinished=True)

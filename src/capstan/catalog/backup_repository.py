@@ -111,6 +111,15 @@ class SqlBackupRepository:
         for table in (SegmentRow, CommitRow):
             await self._session.execute(delete(table).where(table.cartridge == cartridge))
 
+    async def remove_commit(self, commit: Commit) -> None:
+        for table in (SegmentRow, CommitRow):
+            of_it = (
+                table.set_id == commit.set_id,
+                table.sequence == commit.sequence,
+                table.cartridge == commit.cartridge,
+            )
+            await self._session.execute(delete(table).where(*of_it))
+
     async def list_commits(self, *, set_id: str | None = None, cartridge: str | None = None) -> Sequence[Commit]:
         originals = set_id is not None and cartridge is None
         return await self._commits(set_id, cartridge, originals=originals)

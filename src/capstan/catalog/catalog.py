@@ -118,6 +118,10 @@ class BackupRepository(Protocol):
         """Forget every commit point and segment on this cartridge (uuid); the sets stay."""
         ...
 
+    async def remove_commit(self, commit: Commit) -> None:
+        """Forget one commit point and its segments. Harmless when it is not there."""
+        ...
+
     async def list_commits(self, *, set_id: str | None = None, cartridge: str | None = None) -> Sequence[Commit]:
         """What the backup wrote of a set, or all that lies on a cartridge (a uuid), copies too; with neither, all there
         is. In order of set number, copy and sequence. Segments are filled in."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from capstan.catalog.catalog import Repositories
 from capstan.core.backup import BackupSet, Commit, SetState, SetType
 from capstan.core.files import display_path
+from capstan.core.history import history_of
 from capstan.errors import ParentMissing
 from capstan.fileindex.chain import ChainSet, last_path
 from capstan.fileindex.store import FileIndexStore
@@ -38,7 +39,7 @@ async def index_chain(catalog: Repositories, store: FileIndexStore, chain: Seque
     found = []
     for item in chain:
         commits = await all_commits(catalog, item.id)
-        parts = store.parts(item.id, sorted({commit.sequence for commit in commits if not commit.locked}))
+        parts = store.parts(item.id, history_of(commit for commit in commits if not commit.locked))
         found.append(ChainSet(item.id, item.started_ns, tuple(parts)))
     return found
 

@@ -184,9 +184,10 @@ def _chain(current: State, set_id: str, *, stored: bool = False) -> tuple[FileSe
 async def _committed(capstan: Capstan, catalog: Repositories, set_id: str) -> list[Path]:
     """The file index of a set, of its commit points only: what a killed process left beside them does not count."""
     from capstan.catalog.chains import all_commits
+    from capstan.core.history import history_of
 
-    sequences = {commit.sequence for commit in await all_commits(catalog, set_id) if not commit.locked}
-    return [part.files for part in capstan.store.parts(set_id, sorted(sequences))]
+    history = history_of(commit for commit in await all_commits(catalog, set_id) if not commit.locked)
+    return [part.files for part in capstan.store.parts(set_id, history)]
 
 
 def _print_files(current: State, found: Iterator[FoundFile], *, with_set: bool = False) -> None:

@@ -125,6 +125,7 @@ class Commit:
 
     `copy` is 0 for what the backup wrote. A copy has INDEXes of the same sequences, one on each cartridge that holds
     segments of that interval; the set is whole in a copy when all of them together have every segment.
+    `original_sha256`: in a copy, the `header_sha256` of the INDEX that the backup wrote at the end of that interval.
     """
 
     set_id: str
@@ -145,3 +146,9 @@ class Commit:
     segments: tuple[Segment, ...] = ()
     locked: bool = False
     copy: int = 0
+    original_sha256: str = ""
+
+    @property
+    def interval_sha256(self) -> str:
+        """What names the interval that it ends, in the original and in all copies (`core.history`)."""
+        return self.original_sha256 if self.copy else self.header_sha256

@@ -20,6 +20,22 @@ class CartridgeState(StrEnum):
     RETIRED = "retired"
 
 
+@dataclass(frozen=True, slots=True)
+class PoolPolicy:
+    """What a pool demands of what is written to it, as `Pool` has it; the labels of its cartridges carry it too."""
+
+    recipients: tuple[str, ...] = ()
+    drive_key: str = ""
+    require_escrow: bool = False
+    copy_pool: str = ""
+    verify_writes: bool = False
+
+    @property
+    def encrypts(self) -> bool:
+        """Whether nothing goes to the pool in clear."""
+        return bool(self.recipients or self.drive_key)
+
+
 @dataclass(slots=True)
 class Pool:
     """A group of cartridges that sets are written to. `scratch`: takes scratch cartridges by itself.
@@ -41,6 +57,13 @@ class Pool:
     copy_pool: str = ""
     verify_writes: bool = False
     blocked: str = ""
+
+    @property
+    def policy(self) -> PoolPolicy:
+        """What it demands now."""
+        return PoolPolicy(
+            tuple(self.recipients), self.drive_key, self.require_escrow, self.copy_pool, self.verify_writes
+        )
 
 
 @dataclass(slots=True)

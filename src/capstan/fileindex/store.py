@@ -1,10 +1,12 @@
 """Where the file indexes of all sets lie: one folder for each set, with the tables of each of its INDEXes.
 
-    SET/1.files.parquet  SET/1.frames.parquet  SET/1.records.crc32c  SET/1.deleted  SET/2.files.parquet …
-    SET/1.CARTRIDGE.records.crc32c  (the records of a copy on that cartridge, which may be cut otherwise)
-    SET/DIGEST.index-key  (while an INDEX is being written)
+    SET/1-NAME.files.parquet  SET/1-NAME.frames.parquet  SET/1-NAME.records.crc32c  SET/1-NAME.deleted  SET/2-NAME…
+    SET/1-NAME.CARTRIDGE.records.crc32c  (the records of a copy on that cartridge, which may be cut otherwise)
+    SET/DIGEST.announced  (an INDEX that is about to be written, or was written and is in no catalog)
 
-Parts are immutable. They are the same bytes as in the INDEX on tape, so a rebuild brings the same files back.
+NAME is the beginning of the digest that names the interval (`core.history`). So parts are immutable, and what another
+history of the set has under the same number never takes their place. They are the same bytes as in the INDEX on tape: a
+rebuild brings the same files back.
 """
 
 from __future__ import annotations
@@ -13,22 +15,28 @@ import errno
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from capstan.core.backup import Commit
+from capstan.core.history import History
 from capstan.durable_files import sync_folder, write_durably
 from capstan.errors import HomeDamaged, InvalidValue, StorageFailed
 
-_KEY = ".index-key"
+_ANNOUNCED = ".announced"
 _SET_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_SHOWN = 16  # digits of a digest in names
 
 
 @dataclass(frozen=True, slots=True)
 class IndexPart:
-    """What one INDEX of a set holds besides its manifest. `cartridge`: the uuid of that on which `records` lie, where
-    the INDEX is one of a copy; "" in what the backup wrote."""
+    """What one INDEX of a set holds besides its manifest. `interval_sha256` names the interval. `cartridge`: the uuid
+    of that on which `records` lie, where the INDEX is one of a copy; "" in what the backup wrote."""
 
     sequence: int
+    interval_sha256: str
     files: Path
     frames: Path
     records: Path
@@ -49,16 +57,16 @@ class FileIndexStore:
     def add_part(self, set_id: str, part: IndexPart) -> None:
         """Take over the files of `part` (they are moved, or copied from another file system and removed).
 
-        Durable when it returns. Adding a sequence again replaces it. StorageFailed: nothing of it counts, because no
+        Durable when it returns. Adding an interval again replaces it. StorageFailed: nothing of it counts, because no
         commit names it; what was half moved is replaced by the next attempt.
         """
         folder = self._folder(set_id)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            target = self._part(set_id, part.sequence)
+            target = self._part(set_id, part.sequence, part.interval_sha256)
             _move_durably(part.files, target.files)
             _move_durably(part.frames, target.frames)
-            _move_durably(part.records, self.records(set_id, part.sequence, part.cartridge))
+            _move_durably(part.records, self._records(set_id, part.sequence, part.interval_sha256, part.cartridge))
             if part.deleted is not None and target.deleted is not None:
                 _move_durably(part.deleted, target.deleted)
             sync_folder(folder)
@@ -67,11 +75,11 @@ class FileIndexStore:
         except OSError as error:
             raise StorageFailed(path=folder, reason=error.strerror or str(error)) from error
 
-    def add_records(self, set_id: str, sequence: int, cartridge: str, records: Path) -> None:
+    def add_records(self, commit: Commit, records: Path) -> None:
         """Take over the CRCs of a copy's records, where the tables of the interval are there already. As `add_part`."""
-        folder = self._folder(set_id)
+        folder = self._folder(commit.set_id)
         try:
-            _move_durably(records, self.records(set_id, sequence, cartridge))
+            _move_durably(records, self.records(commit))
             sync_folder(folder)
         except OSError as error:
             raise StorageFailed(path=folder, reason=error.strerror or str(error)) from error
@@ -82,10 +90,10 @@ class FileIndexStore:
             for path in self._directory.glob(f"*/*.{cartridge}.records.crc32c"):
                 path.unlink(missing_ok=True)
 
-    def parts(self, set_id: str, sequences: list[int]) -> list[IndexPart]:
-        """The parts of those INDEXes of a set, which the catalog names. HomeDamaged if a table of one is not there,
+    def parts(self, set_id: str, history: History) -> list[IndexPart]:
+        """The parts of those intervals of a set, which the catalog names. HomeDamaged if a table of one is not there,
         StorageFailed if that cannot be seen. `records` are looked at by whoever reads tapes."""
-        found = [self._part(set_id, sequence) for sequence in sorted(sequences)]
+        found = [self._part(set_id, sequence, digest) for sequence, digest in sorted(history.items())]
         for part in found:
             for path in (part.files, part.frames):
                 try:
@@ -96,41 +104,43 @@ class FileIndexStore:
                     raise StorageFailed(path=path, reason=error.strerror or str(error)) from None
         return [part if part.deleted and part.deleted.exists() else replace(part, deleted=None) for part in found]
 
-    def records(self, set_id: str, sequence: int, cartridge: str = "") -> Path:
-        """Where the CRCs of the records are that an INDEX names; of a copy, those on a cartridge (uuid)."""
-        if cartridge and not _SET_ID.fullmatch(cartridge):
-            raise InvalidValue(what="cartridge", value=cartridge, reason="it is not an identifier of a cartridge")
-        holder = f".{cartridge}" if cartridge else ""
-        return self._folder(set_id) / f"{sequence}{holder}.records.crc32c"
+    def records(self, commit: Commit) -> Path:
+        """Where the CRCs of the records are that an INDEX names."""
+        cartridge = commit.cartridge if commit.copy else ""
+        return self._records(commit.set_id, commit.sequence, commit.interval_sha256, cartridge)
 
-    def files(self, set_id: str) -> list[Path]:
-        """The files.parquet of all parts of a set, in order; empty when there are none."""
-        found = {path.name.partition(".")[0]: path for path in self._folder(set_id).glob("*.files.parquet")}
-        return [found[sequence] for sequence in sorted(filter(str.isdecimal, found), key=int)]
+    def keep_only(self, set_id: str, history: History) -> None:
+        """Remove what there is of those sequences in another history: nobody wrote it down, or nobody does any more."""
+        kept = {self._stem(sequence, digest) for sequence, digest in history.items()}
+        for path in self._all_parts(set_id):
+            stem = path.name.partition(".")[0]
+            if stem not in kept and int(stem.partition("-")[0]) in history:
+                path.unlink(missing_ok=True)
 
-    def keep_key(self, set_id: str, payload_sha256: str, file_key: bytes) -> None:
-        """Keep the key of a sealed INDEX that is about to be written, until `forget_key`. Durable; StorageFailed.
+    def announce(self, set_id: str, header_sha256: str, file_key: bytes) -> None:
+        """Take note, until `entered`, of an INDEX that is about to be written, and of what opens it.
 
-        It opens what this store will have in the open, and nothing else.
+        Durable when it returns; StorageFailed.
+        The key opens what this store will have in the open, and nothing else.
         """
         folder = self._folder(set_id)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageFailed(path=folder, reason=error.strerror or str(error)) from error
-        write_durably(folder / f"{payload_sha256}{_KEY}", file_key, mode=0o600)
+        write_durably(folder / f"{header_sha256}{_ANNOUNCED}", file_key, mode=0o600)
 
-    def find_key(self, set_id: str, payload_sha256: str) -> bytes | None:
-        """The key of an INDEX that may have been written and was never entered."""
+    def announced(self, set_id: str, header_sha256: str) -> bytes | None:
+        """What opens an INDEX that this home has announced and not entered, b"" where nothing is sealed; None for any
+        other."""
         try:
-            return (self._folder(set_id) / f"{payload_sha256}{_KEY}").read_bytes()
+            return (self._folder(set_id) / f"{header_sha256}{_ANNOUNCED}").read_bytes()
         except OSError:
             return None
 
-    def forget_key(self, set_id: str, payload_sha256: str, *, last: bool = False) -> None:
-        """An INDEX is entered. `last`: the set is whole, and what else was begun of it never counted."""
-        for path in self._folder(set_id).glob(f"{'*' if last else payload_sha256}{_KEY}"):
-            path.unlink(missing_ok=True)
+    def entered(self, set_id: str, header_sha256: str) -> None:
+        """The catalog has an INDEX: it need not be announced any more."""
+        (self._folder(set_id) / f"{header_sha256}{_ANNOUNCED}").unlink(missing_ok=True)
 
     def remove(self, set_id: str) -> None:
         """Forget a set. Harmless when it is not there."""
@@ -141,15 +151,32 @@ class FileIndexStore:
             raise InvalidValue(what="set", value=set_id, reason="it is not an identifier of a set")
         return self._directory / set_id
 
-    def _part(self, set_id: str, sequence: int) -> IndexPart:
-        folder = self._folder(set_id)
+    def _part(self, set_id: str, sequence: int, digest: str) -> IndexPart:
+        folder, stem = self._folder(set_id), self._stem(sequence, digest)
         return IndexPart(
             sequence,
-            folder / f"{sequence}.files.parquet",
-            folder / f"{sequence}.frames.parquet",
-            folder / f"{sequence}.records.crc32c",
-            folder / f"{sequence}.deleted",
+            digest,
+            folder / f"{stem}.files.parquet",
+            folder / f"{stem}.frames.parquet",
+            folder / f"{stem}.records.crc32c",
+            folder / f"{stem}.deleted",
         )
+
+    def _records(self, set_id: str, sequence: int, digest: str, cartridge: str) -> Path:
+        if cartridge and not _SET_ID.fullmatch(cartridge):
+            raise InvalidValue(what="cartridge", value=cartridge, reason="it is not an identifier of a cartridge")
+        holder = f".{cartridge}" if cartridge else ""
+        return self._folder(set_id) / f"{self._stem(sequence, digest)}{holder}.records.crc32c"
+
+    def _stem(self, sequence: int, digest: str) -> str:
+        if not _DIGEST.fullmatch(digest):
+            raise InvalidValue(what="INDEX", value=digest, reason="it is not the digest of a header record")
+        return f"{sequence}-{digest[:_SHOWN]}"
+
+    def _all_parts(self, set_id: str) -> Iterator[Path]:
+        for path in self._folder(set_id).glob("[0-9]*-*.*"):
+            if not path.name.endswith(_ANNOUNCED) and path.name.partition("-")[0].isdecimal():
+                yield path
 
 
 def _move_durably(source: Path, target: Path) -> None:

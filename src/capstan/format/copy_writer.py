@@ -42,9 +42,11 @@ class SourceBroken(Exception):
 @dataclass(frozen=True, slots=True)
 class Interval:
     """What lies between two INDEXes of a set. `commit` is the one at its end, in the original or in any copy;
-    `stored_bytes` is the payload of the set up to there; the tables are those of the whole interval."""
+    `originals` are the digests of the original's INDEXes from the first to that; `stored_bytes` is the payload of the
+    set up to there; the tables are those of the whole interval."""
 
     commit: Commit
+    originals: tuple[str, ...]
     stored_bytes: int
     files: Path
     frames: Path
@@ -78,16 +80,16 @@ class CopyWriter:
         tape: TapeEnd,
         spool: Path,
         clock: Clock,
-        keep_key: Callable[[str, bytes], None] = lambda payload_sha256, file_key: None,
+        announce: Callable[[str, bytes], None] = lambda header_sha256, file_key: None,
     ) -> None:
-        """`keep_key`: as of `format.writer.SetWriter`."""
+        """`announce`: as of `format.writer.SetWriter`."""
         self._set = backup_set
         self._copy = copy
         self._links = tuple(links)
         self._tape = tape
         self._spool = spool
         self._clock = clock
-        self._keep_key = keep_key
+        self._announce = announce
         self._codec = backup_set.codec.partition(":")[0]
         index = index_codec(self._codec)[0]
         self._index_codec = frame_codec(index, find_codec(index).levels.default)
@@ -200,6 +202,7 @@ class CopyWriter:
             commits=self._links,
             torn=tuple(self._torn),
             copy=self._copy,
+            originals=interval.originals,
         )
 
     def _payload(self, manifest: Manifest, interval: Interval, records: Path) -> IndexPayload:
@@ -225,6 +228,7 @@ class CopyWriter:
             sequence=manifest.sequence,
             final=manifest.final,
             set_previous_index_sha256=self._links[-1].header_sha256 if self._links else "",
+            original_index_sha256=manifest.originals[-1],
             payload_bytes=payload.size,
             payload_sha256=payload.sha256,
         ).encode()
@@ -234,8 +238,7 @@ class CopyWriter:
             payload_bytes=payload.size,
             payload_sha256=payload.sha256,
         )
-        if payload.file_key:
-            self._keep_key(payload.sha256, payload.file_key)
+        self._announce(header_sha256, payload.file_key)
         self._file.begin(header)
         with payload.path.open("rb") as source:
             while piece := source.read(4 << 20):

@@ -54,6 +54,7 @@ class Header:
     sequence: int | None = None
     final: bool | None = None
     set_previous_index_sha256: str | None = None
+    original_index_sha256: str | None = None
     payload_bytes: int | None = None
     payload_sha256: str | None = None
 

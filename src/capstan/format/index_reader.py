@@ -53,7 +53,13 @@ class ReadIndex:
     def part(self) -> IndexPart:
         """Its tables, for the file index store to take over."""
         holder = self.manifest.cartridge if self.manifest.copy else ""
-        return IndexPart(self.manifest.sequence, self.files, self.frames, self.records, self.deleted, holder)
+        digest = self.commit().interval_sha256
+        return IndexPart(self.manifest.sequence, digest, self.files, self.frames, self.records, self.deleted, holder)
+
+    @property
+    def history(self) -> dict[int, str]:
+        """What it says of its set's history (`core.history`)."""
+        return {**self.manifest.history, self.manifest.sequence: self.commit().interval_sha256}
 
     def commit(self) -> Commit:
         """The catalog's form of it."""
@@ -94,6 +100,7 @@ class LockedIndex:
             committed_at=datetime.fromisoformat(header.written_at),
             locked=True,
             copy=header.copy or 0,
+            original_sha256=header.original_index_sha256 or "",
         )
 
     def backup_set(self) -> BackupSet:
@@ -152,8 +159,9 @@ def _read_index(
         raise damaged(f"the INDEX cannot be decompressed ({error})") from None
     finally:
         packed.unlink(missing_ok=True)
-    facts = (manifest.backup_set.id, manifest.copy, manifest.sequence, manifest.final)
-    said = (header.set, header.copy or 0, header.sequence, header.final)
+    original = manifest.originals[-1] if manifest.originals else ""
+    facts = (manifest.backup_set.id, manifest.copy, original, manifest.sequence, manifest.final)
+    said = (header.set, header.copy or 0, header.original_index_sha256 or "", header.sequence, header.final)
     if (*facts, manifest.cartridge, manifest.block) != (*said, header.cartridge, block):
         raise damaged("the manifest belongs to another INDEX")
     missing = [name for name in (FILES, FRAMES, RECORDS) if not (spool / name).is_file()]

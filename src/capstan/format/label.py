@@ -6,10 +6,12 @@ import hashlib
 import io
 import json
 import tarfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from typing import Any
 
 from capstan import __version__
+from capstan.core.media import PoolPolicy
 from capstan.errors import BlankMedium, Damaged, NotCapstanTape
 from capstan.format.header import Header, Kind, decode_header
 from capstan.format.layout import DEFAULT_RECORD_BYTES, FORMAT_MAJOR, MAX_RECORD_BYTES, check_record_bytes
@@ -19,7 +21,8 @@ from capstan.tape.drive import Read, TapeDrive, find_encrypting
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What a cartridge says it is. `uuid` and `record_bytes` hold for everything on it."""
+    """What a cartridge says it is. `uuid` and `record_bytes` hold for everything on it; `policy` is what the pool
+    demanded when it was labelled."""
 
     uuid: str
     barcode: str
@@ -28,6 +31,7 @@ class Label:
     labelled_by: str = f"capstan {__version__}"
     record_bytes: int = DEFAULT_RECORD_BYTES
     version: int = FORMAT_MAJOR
+    policy: PoolPolicy = field(default_factory=PoolPolicy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +111,20 @@ def read_label(drive: TapeDrive, *, barcode: str) -> Label:
             labelled_at=datetime.fromisoformat(values["labelled_at"]),
             labelled_by=values["labelled_by"],
             version=int(values["version"]),
+            policy=_policy(values["policy"]),
         )
-    except (tarfile.TarError, ValueError, KeyError) as error:
+    except (tarfile.TarError, ValueError, KeyError, TypeError) as error:
         raise Damaged(barcode=barcode, block=1, what=f"label.json cannot be read ({error})") from None
+
+
+def _policy(values: dict[str, Any]) -> PoolPolicy:
+    return PoolPolicy(
+        recipients=tuple(map(str, values["recipients"])),
+        drive_key=str(values["drive_key"]),
+        require_escrow=bool(values["require_escrow"]),
+        copy_pool=str(values["copy_pool"]),
+        verify_writes=bool(values["verify_writes"]),
+    )
 
 
 def _payload(label: Label) -> bytes:
@@ -121,6 +136,7 @@ def _payload(label: Label) -> bytes:
         "record_bytes": label.record_bytes,
         "labelled_at": label.labelled_at.isoformat(),
         "labelled_by": label.labelled_by,
+        "policy": asdict(label.policy),
     }
     restore = restore_text(barcode=label.barcode, uuid=label.uuid, record_bytes=label.record_bytes)
     out = io.BytesIO()

@@ -42,7 +42,8 @@ class CommitLink:
 class Manifest:
     """`backup_set` holds the set's facts with the totals up to this INDEX; state, cartridges and job are not on tape
     but follow from it. `tape_file` and `block` are those of its INDEX. `segments` are those since the set's previous
-    INDEX; in a copy (`copy` is its number), those of the same interval that are on this cartridge."""
+    INDEX; in a copy (`copy` is its number), those of the same interval that are on this cartridge. `originals`: only in
+    a copy, the `header-sha256` of the INDEXes that the backup wrote, from the first to that of this interval."""
 
     backup_set: BackupSet
     sequence: int
@@ -57,6 +58,14 @@ class Manifest:
     commits: tuple[CommitLink, ...] = ()
     torn: tuple[int, ...] = field(default=())
     copy: int = 0
+    originals: tuple[str, ...] = ()
+
+    @property
+    def history(self) -> dict[int, str]:
+        """What it says of the set's history (`core.history`); in the original that is all before its own INDEX."""
+        if self.copy:
+            return dict(enumerate(self.originals, 1))
+        return {link.sequence: link.header_sha256 for link in self.commits}
 
     def commit(
         self,
@@ -85,6 +94,7 @@ class Manifest:
             committed_at=self.committed_at,
             segments=self.segments,
             copy=self.copy,
+            original_sha256=self.originals[-1] if self.originals else "",
         )
 
 
@@ -139,6 +149,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
                 for link in manifest.commits
             ],
             "torn": list(manifest.torn),
+            "originals": list(manifest.originals),
         },
         indent=1,
     ).encode()
@@ -217,4 +228,5 @@ def _decode(value: dict[str, Any]) -> Manifest:
         ),
         torn=tuple(int(number) for number in value["torn"]),
         copy=copy,
+        originals=tuple(str(digest) for digest in value["originals"]),
     )

@@ -54,12 +54,13 @@ class SetWriter:
         spool: Path,
         clock: Clock,
         drive_key: DriveKey | None = None,
-        keep_key: Callable[[str, bytes], None] = lambda payload_sha256, file_key: None,
+        announce: Callable[[str, bytes], None] = lambda header_sha256, file_key: None,
     ) -> None:
         """`drive_key`: what the drive encrypts with, for a set with that encryption. Refused if it cannot.
 
-        `keep_key` keeps the key of a sealed INDEX, durably, until the catalog has what is in it: so this home can read
-        it back without any identity if the process dies in between.
+        `announce` is told of each INDEX before anything of it is written: its digest, and what opens it if it is sealed
+        (else b""). It keeps both, durably, so that this home knows its own INDEX again, and can read it without any
+        identity, if the process dies before the catalog has it.
         """
         self._set = backup_set
         self._chain = chain
@@ -67,7 +68,7 @@ class SetWriter:
         self._parameters = parameters
         self._spool = spool
         self._clock = clock
-        self._keep_key = keep_key
+        self._announce = announce
         self._incremental = backup_set.type is not SetType.FULL
         self._file = TapeFileWriter(
             drive, record_bytes=tape.record_bytes, block=tape.end_block, tape_file=tape.tape_files, key=drive_key
@@ -194,8 +195,7 @@ class SetWriter:
         payload = self._index_payload(manifest)
         try:
             header, written = self._prepare(manifest, payload)
-            if payload.file_key:
-                self._keep_key(payload.sha256, payload.file_key)
+            self._announce(written.commit.header_sha256, payload.file_key)
             self._write_index(header, payload)
         finally:
             payload.path.unlink(missing_ok=True)
@@ -318,6 +318,7 @@ class SetWriter:
             sequence=manifest.sequence,
             final=manifest.final,
             set_previous_index_sha256=self._chain.previous_sha256,
+            original_index_sha256="",
             payload_bytes=payload.size,
             payload_sha256=payload.sha256,
         ).encode()
@@ -350,6 +351,7 @@ class SetWriter:
             ),
             part=IndexPart(
                 commit.sequence,
+                header_sha256,
                 self._files_path,
                 self._frames_path,
                 self._records_path,

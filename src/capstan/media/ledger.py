@@ -13,11 +13,15 @@ from dataclasses import replace
 from capstan.catalog.catalog import Catalog, Repositories
 from capstan.core.backup import BackupSet, Commit, SetState
 from capstan.core.coverage import holds_up_to
+from capstan.core.history import agree, history_of
 from capstan.core.media import Cartridge
+from capstan.errors import Refused
 from capstan.fileindex.store import FileIndexStore, IndexPart
 from capstan.format.copy_writer import CopyWritten
 from capstan.format.index_reader import LockedIndex
 from capstan.format.manifest import CommitLink, Manifest
+
+_OTHER_HISTORY = "says of earlier ones of its set what the catalog does not: the set was written twice from there on"
 
 
 class Ledger:
@@ -36,19 +40,21 @@ class Ledger:
         await asyncio.to_thread(self._store.add_part, commit.set_id, part)
         async with self._catalog.transaction() as catalog:
             backup_set = await self.enter_into(catalog, commit, manifest, writing=writing)
-        await asyncio.to_thread(self._store.forget_key, commit.set_id, commit.payload_sha256, last=commit.final)
+        await self._entered(commit)
         return backup_set
 
     async def enter_copy(self, written: CopyWritten) -> BackupSet:
         """Record a commit point of a copy, whose tables the store has already. As `enter`."""
         commit = written.commit
-        await asyncio.to_thread(
-            self._store.add_records, commit.set_id, commit.sequence, commit.cartridge, written.records
-        )
+        await asyncio.to_thread(self._store.add_records, commit, written.records)
         async with self._catalog.transaction() as catalog:
             backup_set = await self.enter_into(catalog, commit, written.manifest, writing=False)
-        await asyncio.to_thread(self._store.forget_key, commit.set_id, commit.payload_sha256)
+        await self._entered(commit)
         return backup_set
+
+    async def _entered(self, commit: Commit) -> None:
+        await asyncio.to_thread(self._store.entered, commit.set_id, commit.header_sha256)
+        await asyncio.to_thread(self._store.keep_only, commit.set_id, history_of([commit]))
 
     async def enter_locked(self, catalog: Repositories, index: LockedIndex) -> None:
         """Record, as a part of the caller's transaction, an INDEX of which only the header record can be read. What the
@@ -61,7 +67,14 @@ class Ledger:
     async def enter_into(
         self, catalog: Repositories, commit: Commit, manifest: Manifest, *, writing: bool
     ) -> BackupSet:
-        """`enter` as a part of the caller's transaction, who has made the part of the file index durable."""
+        """`enter` as a part of the caller's transaction, who has made the part of the file index durable.
+
+        Refused when it is of another history of the set than what the catalog has: nothing is mixed.
+        """
+        others = [*await catalog.backups.list_commits(set_id=commit.set_id)]
+        others += await catalog.backups.list_copies(commit.set_id)
+        if not agree({**manifest.history, commit.sequence: commit.interval_sha256}, history_of(others)):
+            raise Refused(reason=f"the INDEX at block {commit.block} of {commit.barcode} {_OTHER_HISTORY}")
         known = await catalog.backups.find(commit.set_id)
         backup_set = replace(manifest.backup_set) if known is None or known.state is SetState.LOCKED else known
         if known is None:

@@ -12,7 +12,7 @@ from capstan.catalog.catalog import Catalog
 from capstan.clock import Clock
 from capstan.core.ids import new_uuid
 from capstan.core.job import JobReporter
-from capstan.core.media import Cartridge, CartridgeState, Pool
+from capstan.core.media import Cartridge, CartridgeState, Pool, PoolPolicy
 from capstan.errors import (
     CapstanError,
     CartridgeMissing,
@@ -182,7 +182,9 @@ class TapeManager:
 
         The new UUID is in the catalog before it is on the tape, so that a label is known for ours whenever we die.
         """
-        label = Label(new_uuid(), cartridge.barcode, pool, self._clock.now(), record_bytes=self._record_bytes)
+        policy = (await self.pool(pool)).policy if pool else PoolPolicy()
+        now = self._clock.now()
+        label = Label(new_uuid(), cartridge.barcode, pool, now, record_bytes=self._record_bytes, policy=policy)
         before = replace(cartridge, uuid=label.uuid, state=CartridgeState.SCRATCH, reason=_LABELLING)
         async with self._catalog.transaction() as catalog:
             if cartridge.uuid:

@@ -181,6 +181,7 @@ class CommitRow(Row):
     committed_at: Mapped[datetime]
     locked: Mapped[bool]
     copy: Mapped[int]
+    original_sha256: Mapped[str] = mapped_column(String(64))
     __table_args__ = (Index("ix_commits_cartridge", "cartridge"),)
 
 

@@ -180,7 +180,7 @@ class CopyRun:
             tape=tape,
             spool=self._spool,
             clock=self._clock,
-            keep_key=partial(self._store.keep_key, self._set.id),
+            announce=partial(self._store.announce, self._set.id),
         )
 
     async def _mark_failed(self, mounted: MountedCartridge, error: CapstanError) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from capstan.catalog.catalog import Repositories
 from capstan.catalog.copies import CopyFacts, copies_of
 from capstan.core.backup import BackupSet, Commit, Segment
+from capstan.core.history import history_of
 from capstan.core.media import Cartridge
 from capstan.errors import HomeDamaged
 from capstan.fileindex.store import FileIndexStore
@@ -82,18 +83,20 @@ def _intervals(
     for commit in commits:
         if not commit.locked:
             by_sequence.setdefault(commit.sequence, []).append(commit)
-    tables = {part.sequence: part for part in store.parts(backup_set.id, list(by_sequence))}
+    history = history_of(commit for known in by_sequence.values() for commit in known)
+    tables = {part.sequence: part for part in store.parts(backup_set.id, history)}
     found: list[IntervalWork] = []
     stored = 0
     for sequence, known in sorted(by_sequence.items()):
         part = tables[sequence]
+        originals = tuple(history[earlier] for earlier in range(1, sequence + 1))
         segments = {segment.number: segment for commit in reversed(known) for segment in commit.segments}
         stored += sum(segment.payload_bytes for segment in segments.values())
         own = [commit for commit in mine.good if commit.sequence == sequence] if mine else []
         have = {segment.number for commit in own for segment in commit.segments}
         found.append(
             IntervalWork(
-                Interval(known[0], stored, part.files, part.frames, part.deleted),
+                Interval(known[0], originals, stored, part.files, part.frames, part.deleted),
                 tuple(segments[number] for number in sorted(segments.keys() - have)),
                 not own,
                 {commit.cartridge: commit for commit in own},
@@ -104,7 +107,7 @@ def _intervals(
 
 def kept_checksums(store: FileIndexStore, commit: Commit) -> bytes:
     """The CRCs of the records that an INDEX of a copy names. HomeDamaged when they are gone."""
-    path: Path = store.records(commit.set_id, commit.sequence, commit.cartridge)
+    path: Path = store.records(commit)
     try:
         return path.read_bytes()[: 4 * sum(segment.records for segment in commit.segments)]
     except OSError as error:

@@ -18,21 +18,24 @@ from typing import Any
 
 from capstan.catalog.catalog import Catalog, Repositories
 from capstan.clock import Clock
-from capstan.core.backup import Encryption
+from capstan.core.backup import Commit
+from capstan.core.history import history_of
 from capstan.core.ids import new_uuid
 from capstan.core.media import Cartridge, CartridgeState, Pool
 from capstan.crypto.identities import Identity
 from capstan.errors import CartridgeMissing, DeviceError, FormatError, TransportError
 from capstan.fileindex.store import FileIndexStore
 from capstan.format.copy_writer import link_of
-from capstan.format.index_reader import LockedIndex, ReadIndex
+from capstan.format.index_reader import LockedIndex
 from capstan.format.manifest import CommitLink
 from capstan.jobs.context import JobContext
 from capstan.media.ledger import Ledger, settle
 from capstan.media.manager import DEFAULT_POOL, Purpose, TapeManager
+from capstan.recovery.histories import Choice, Found, choose_history
 from capstan.recovery.inspection import Inspection, inspect_cartridge
+from capstan.recovery.pools_again import PoolAgain, demand_again
 
-_LOCKED_POOL = "its newest set is locked, so that nobody knows whom it encrypts for"
+_SHOWN = 5  # places named in a warning
 _ATTEMPTS = 2  # mounts of one cartridge when the drive fails
 
 
@@ -141,81 +144,82 @@ class RebuildEngine:
 
     async def _record(self, inspections: Sequence[Inspection], context: JobContext) -> Counter[str]:
         """Make the file indexes durable, then tell the catalog everything at once; the sets by their state."""
-        found = _chosen(inspections)
+        by_barcode = {inspection.barcode: inspection for inspection in inspections}
+        async with self._catalog.snapshot() as catalog:
+            known = await catalog.backups.list_commits()
+        choices = _choices(inspections, [item for item in known if _stays(item, by_barcode.get(item.barcode))])
+        found = [index for choice in choices for index in choice.indexes]
         for index in found:
             await asyncio.to_thread(self._store.add_part, index.manifest.backup_set.id, index.part())
         async with self._catalog.transaction() as catalog:
-            affected = await self._forget(catalog, inspections)
-            for index in found:
-                await self._ledger.enter_into(catalog, index.commit(), index.manifest, writing=False)
-                affected.add(index.manifest.backup_set.id, index.manifest.commits)
-            for inspection in inspections:
-                for locked in inspection.locked:
-                    if not await _is_known(catalog, locked):
-                        await self._ledger.enter_locked(catalog, locked)
-                    affected.add(locked.header.set or "", [])
+            affected = await self._forget(catalog, inspections, known)
+            for choice in choices:
+                await self._enter(catalog, choice, affected)
             states, gone = await _settle(catalog, affected)
-            made = await _encrypt_pools(catalog, found, inspections, affected.pools)
-        for pool in made:
-            detail = (
-                f"pool {pool.name} was made again: what it demanded of copies, escrow and verification is on no tape"
-            )
-            if pool != Pool(DEFAULT_POOL, pool.created_at):  # of which nobody has said anything
-                await context.warning("pool-made-again", detail=detail)
-            if pool.blocked:
-                await context.warning("pool-blocked", detail=f"pool {pool.name}: {pool.blocked}")
+            made = await demand_again(catalog, found, inspections, affected.pools)
+        await self._tell(choices, made, context)
         for index in found:
             commit = index.commit()
-            await asyncio.to_thread(self._store.forget_key, commit.set_id, commit.payload_sha256)
+            await asyncio.to_thread(self._store.entered, commit.set_id, commit.header_sha256)
+            await asyncio.to_thread(self._store.keep_only, commit.set_id, history_of([commit]))
         for set_id in gone:
             await asyncio.to_thread(self._store.remove, set_id)
         return states
 
-    async def _forget(self, catalog: Repositories, inspections: Sequence[Inspection]) -> _Affected:
+    async def _enter(self, catalog: Repositories, choice: Choice, affected: _Affected) -> None:
+        for commit in choice.dropped:
+            await catalog.backups.remove_commit(commit)
+        for index in choice.indexes:
+            await self._ledger.enter_into(catalog, index.commit(), index.manifest, writing=False)
+            affected.add(index.manifest.backup_set.id, index.manifest.commits)
+        for locked in choice.locked:
+            if not await _is_known(catalog, locked):
+                await self._ledger.enter_locked(catalog, locked)
+            affected.add(locked.header.set or "", [])
+
+    async def _tell(self, choices: Sequence[Choice], made: Sequence[PoolAgain], context: JobContext) -> None:
+        """Warn of what was found and is not as people may think."""
+        for choice in choices:
+            aside = [index.header for index in choice.aside if not self._has_abandoned(index)]
+            if aside:
+                places = ", ".join(f"{header.barcode} block {header.block}" for header in aside[:_SHOWN])
+                detail = (
+                    f"set {aside[0].set} was written twice from some commit point on; what does not count, because the "
+                    f"other reaches at least as far: {places}{' and others' if len(aside) > _SHOWN else ''}"
+                )
+                await context.warning("another-history", detail=detail)
+        for made_again in made:
+            pool = made_again.pool
+            if pool != Pool(DEFAULT_POOL, pool.created_at):  # of which nobody has said anything
+                await context.warning("pool-made-again", detail=made_again.text)
+            if pool.blocked:
+                await context.warning("pool-blocked", detail=f"pool {pool.name}: {pool.blocked}")
+
+    def _has_abandoned(self, index: Found) -> bool:
+        """Whether this home knows that it wrote it again elsewhere."""
+        return self._store.announced(index.header.set or "", index.header_sha256) is not None
+
+    async def _forget(
+        self, catalog: Repositories, inspections: Sequence[Inspection], known: Sequence[Commit]
+    ) -> _Affected:
         """Drop what the catalog says of the cartridges that could be read, and write down what they are."""
         affected = _Affected()
         now = self._clock.now()
-        uuids: dict[str, set[str]] = {}  # all labels that each barcode ever had
-        for commit in await catalog.backups.list_commits():
-            uuids.setdefault(commit.barcode, set()).add(commit.cartridge)
         for inspection in inspections:
             cartridge = await catalog.media.get(inspection.barcode)
             label = inspection.label if inspection.state is CartridgeState.AVAILABLE else None
-            if inspection.state is not CartridgeState.SUSPECT:
-                for uuid in sorted(uuids.get(inspection.barcode, ())):
-                    await _forget_commits(catalog, uuid, inspection, affected)
-            if label is not None and await catalog.media.find_pool(label.pool) is None:
+            for commit in known:
+                if commit.barcode != inspection.barcode or inspection.state is CartridgeState.SUSPECT:
+                    continue
+                affected.add(commit.set_id, [link_of(commit)])
+                if not _stays(commit, inspection):
+                    await catalog.backups.remove_commit(commit)
+            if label is not None and label.pool and await catalog.media.find_pool(label.pool) is None:
                 await catalog.media.add_pool(Pool(label.pool, now))
                 affected.pools.append(label.pool)
             blank_is_scratch = self._is_virtual(cartridge.library) or cartridge.state is CartridgeState.SCRATCH
             await catalog.media.save(_described(cartridge, inspection, blank_is_scratch=blank_is_scratch))
         return affected
-
-
-async def _encrypt_pools(
-    catalog: Repositories, found: Sequence[ReadIndex], inspections: Sequence[Inspection], made: Sequence[str]
-) -> list[Pool]:
-    """Let pools encrypt as their newest set does: those that were `made` now, of which only the tapes know, and those
-    that were blocked because that set was locked, as they are then. A pool that exists keeps what it was told."""
-    newest = {index.manifest.backup_set.pool: index.manifest.backup_set for index in found}  # by ascending numbers
-    locked: dict[str, int] = {}
-    for item in inspections:
-        for index in item.locked:
-            if item.label is not None:
-                locked[item.label.pool] = max(locked.get(item.label.pool, 0), index.header.set_number or 0)
-    pools = []
-    for pool in await catalog.media.list_pools():
-        if pool.name not in made and not pool.blocked:
-            continue
-        last = newest.get(pool.name)
-        if pool.name in locked and (last is None or last.number < locked[pool.name]):
-            pool = replace(pool, blocked=_LOCKED_POOL)
-        elif last is not None:
-            drive_key = last.keys[0] if last.encryption is Encryption.DRIVE else ""
-            pool = replace(pool, blocked="", recipients=last.recipients, drive_key=drive_key)
-        await catalog.media.save_pool(pool)
-        pools += [pool] if pool.name in made else []
-    return pools
 
 
 async def _settle(catalog: Repositories, affected: _Affected) -> tuple[Counter[str], list[str]]:
@@ -236,54 +240,29 @@ async def _settle(catalog: Repositories, affected: _Affected) -> tuple[Counter[s
     return states, gone
 
 
-def _chosen(inspections: Sequence[Inspection]) -> list[ReadIndex]:
-    """The INDEXes that count, set after set in the order of their numbers, the originals before the copies."""
-    found: dict[str, list[ReadIndex]] = {}
+def _choices(inspections: Sequence[Inspection], staying: Sequence[Commit]) -> list[Choice]:
+    """What counts of each set, in the order of their numbers. `staying`: what the catalog keeps of all sets."""
+    found: dict[str, list[Found]] = {}
     for inspection in inspections:
-        for index in inspection.indexes:
-            found.setdefault(index.manifest.backup_set.id, []).append(index)
-    in_order = sorted(found.values(), key=lambda indexes: indexes[0].manifest.backup_set.number)
-    return [index for indexes in in_order for index in choose_indexes(indexes)]
+        both: list[Found] = [*inspection.indexes, *inspection.locked]
+        for index in both:
+            found.setdefault(index.header.set or "", []).append(index)
+    known: dict[str, list[Commit]] = {}
+    for commit in staying:
+        known.setdefault(commit.set_id, []).append(commit)
+    in_order = sorted(found.items(), key=lambda item: item[1][0].header.set_number or 0)
+    return [choose_history(indexes, known.get(set_id, [])) for set_id, indexes in in_order]
 
 
-def choose_indexes(indexes: Sequence[ReadIndex]) -> list[ReadIndex]:
-    """One INDEX for each sequence of a set, in order; of copies, one for each sequence, copy and cartridge, the last.
-
-    Of the original there are two only where a drive said that the filemark of the first had failed and it was on the
-    medium all the same; the backup then went on with another cartridge. The newest INDEX names the one that counts.
-    """
-    originals = [index for index in indexes if not index.manifest.copy]
-    copies = {
-        (index.manifest.copy, index.manifest.sequence, index.manifest.cartridge): index
-        for index in sorted(indexes, key=lambda index: index.header.block)
-        if index.manifest.copy
-    }
-    in_order = [copies[key] for key in sorted(copies)]
-    return [*_chosen_originals(originals), *in_order] if originals else in_order
-
-
-def _chosen_originals(indexes: Sequence[ReadIndex]) -> list[ReadIndex]:
-    newest = max(indexes, key=lambda index: (index.manifest.sequence, index.manifest.final, index.manifest.tar_end))
-    named = {link.sequence: link.header_sha256 for link in newest.manifest.commits}
-    named[newest.manifest.sequence] = newest.header_sha256
-    chosen = {
-        index.manifest.sequence: index for index in indexes if named.get(index.manifest.sequence) == index.header_sha256
-    }
-    return [chosen[sequence] for sequence in sorted(chosen)]
-
-
-async def _forget_commits(catalog: Repositories, uuid: str, inspection: Inspection, affected: _Affected) -> None:
-    """Drop the commit points on one cartridge, but those whose INDEX is there and damaged, or locked: the catalog's
-    copy of it is then the only one."""
-    label = inspection.label
+def _stays(commit: Commit, inspection: Inspection | None) -> bool:
+    """Whether the catalog goes on having a commit point: its cartridge was not read, or its INDEX is there and damaged,
+    or locked, so that the catalog's copy of it is the only one."""
+    if inspection is None or inspection.state is CartridgeState.SUSPECT:
+        return True
+    if inspection.label is None or inspection.label.uuid != commit.cartridge:
+        return False
     locked = {index.header_sha256 for index in inspection.locked}
-    commits = await catalog.backups.list_commits(cartridge=uuid)
-    await catalog.backups.remove_commits(uuid)
-    for commit in commits:
-        affected.add(commit.set_id, [link_of(commit)])
-        kept = inspection.is_damaged(commit) or commit.header_sha256 in locked
-        if label is not None and label.uuid == uuid and kept:
-            await catalog.backups.add_commit(commit)
+    return inspection.is_damaged(commit) or commit.header_sha256 in locked
 
 
 async def _is_known(catalog: Repositories, index: LockedIndex) -> bool:

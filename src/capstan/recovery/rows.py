@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from capstan.core.backup import Commit, Segment
 from capstan.core.files import FileEntry, FileFlag, FileType, Row, display_path
+from capstan.core.history import history_of
 from capstan.core.ordinals import OrdinalSet
 from capstan.errors import HomeDamaged
 from capstan.fileindex.reading import at_or_below, read_rows, scan_columns
@@ -55,14 +56,12 @@ class Part:
 def kept_parts(store: FileIndexStore, set_id: str, commits: Sequence[Commit]) -> list[Part]:
     """The parts of those commits that lie beside the catalog, each interval once, with all its copies. Raises
     HomeDamaged when a table is gone, or when the CRCs of all copies of an interval are."""
+    readable = [commit for commit in commits if not commit.locked]
     by_sequence: dict[int, list[Records]] = {}
-    for commit in sorted(commits, key=lambda commit: commit.copy):
-        if commit.locked:
-            continue
-        path = store.records(set_id, commit.sequence, commit.cartridge if commit.copy else "")
-        by_sequence.setdefault(commit.sequence, []).append(Records(path, commit.segments))
+    for commit in sorted(readable, key=lambda commit: commit.copy):
+        by_sequence.setdefault(commit.sequence, []).append(Records(store.records(commit), commit.segments))
     parts = []
-    for part in store.parts(set_id, list(by_sequence)):
+    for part in store.parts(set_id, history_of(readable)):
         known = by_sequence[part.sequence]
         there = [records for records in known if records.path.exists()]
         if not there:

@@ -19,7 +19,11 @@ SET = BackupSet("5b0c9f5e-0000-4000-8000-000000000003", 1, "t", SetType.FULL, Se
 
 def part_of(folder: Path, sequence: int, frames: Sequence[Frame]) -> IndexPart:
     """The tables of an INDEX behind the last of `frames`, which came since the one before."""
-    part = IndexPart(sequence, *(folder / f"{sequence}.{name}" for name in ("files", "frames", "records", "deleted")))
+    part = IndexPart(
+        sequence,
+        f"{sequence:064}",
+        *(folder / f"{sequence}.{name}" for name in ("files", "frames", "records", "deleted")),
+    )
     builder = FileIndexBuilder(part.files)
     for frame in frames:
         for row in frame.rows:

@@ -99,7 +99,7 @@ def parent(tmp_path: Path, entries: Sequence[FileEntry], flags: dict[str, int] |
     for number, entry in enumerate(sorted(entries, key=lambda entry: scan_key(entry.path))):
         builder.add(entry, number * 1024, 1024, None, (flags or {}).get(entry.path.decode(), 0))
     builder.finish()
-    return ChainSet("p", STARTED, (IndexPart(1, path, path, path),))
+    return ChainSet("p", STARTED, (IndexPart(1, "", path, path, path),))
 
 
 def changes(

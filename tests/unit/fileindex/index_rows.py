@@ -66,5 +66,5 @@ def read_paths(files: Sequence[Path]) -> list[bytes]:
 
 def alone(files: Sequence[Path], set_id: str = "s") -> list[ChainSet]:
     """A set that builds on no other, with these files.parquet."""
-    parts = [IndexPart(number, path, path, path) for number, path in enumerate(files, 1)]
+    parts = [IndexPart(number, "", path, path, path) for number, path in enumerate(files, 1)]
     return [ChainSet(set_id, 0, tuple(parts))]

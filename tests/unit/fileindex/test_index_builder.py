@@ -111,7 +111,7 @@ for number in range(1_000_000):
 builder.finish()
 built = peak()
 last = -1
-for count, found in enumerate(FileSearch().list_files([ChainSet("s", 0, (IndexPart(1, path, path, path),))])):
+for count, found in enumerate(FileSearch().list_files([ChainSet("s", 0, (IndexPart(1, "", path, path, path),))])):
     assert found.size == count
 assert count == 999_999
 assert len(list(FileSearch().find([("set", [path])], "number 77777"))) == 11

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,17 @@ def part_in(spool: Path, sequence: int, text: str = "") -> IndexPart:
     names = [spool / f"{sequence}.{kind}" for kind in ("files", "frames", "records")]
     for name in names:
         name.write_text(f"{name.name}{text}")
-    return IndexPart(sequence, *names)
+    return IndexPart(sequence, digest(sequence), *names)
+
+
+def digest(sequence: int) -> str:
+    """What names an interval."""
+    return f"{sequence:x}".rjust(2, "0") * 32
+
+
+def files(folder: Path) -> list[str]:
+    """What the tables of files in a folder hold."""
+    return sorted(path.read_text() for path in folder.glob("*.files.parquet"))
 
 
 def test_parts_come_back_in_the_order_of_their_sequence(tmp_path: Path) -> None:
@@ -31,8 +42,8 @@ def test_parts_come_back_in_the_order_of_their_sequence(tmp_path: Path) -> None:
         store.add_part(SET, part_in(tmp_path / "spool", sequence))
     store.add_part(SET, part_in(tmp_path / "spool", 2, " again"))
     assert not list((tmp_path / "spool").iterdir())
-    assert [path.read_text() for path in store.files(SET)] == ["1.files", "2.files again", "10.files"]
-    found = store.parts(SET, [10, 2])
+    assert files(tmp_path / "index" / SET) == ["1.files", "10.files", "2.files again"]
+    found = store.parts(SET, {number: digest(number) for number in (10, 2)})
     assert [(part.sequence, part.frames.read_text(), part.records.read_text()) for part in found] == [
         (2, "2.frames again", "2.records again"),
         (10, "10.frames", "10.records"),
@@ -63,7 +74,7 @@ def test_a_spool_on_another_file_system(tmp_path: Path) -> None:
         store = FileIndexStore(tmp_path / "index")
         store.add_part(SET, part_in(spool, 1))
         assert not list(spool.iterdir())
-        assert store.parts(SET, [1])[0].frames.read_text() == "1.frames"
+        assert store.parts(SET, {1: digest(1)})[0].frames.read_text() == "1.frames"
         assert {path.suffix for path in (tmp_path / "index" / SET).iterdir()} == {".parquet", ".crc32c"}
     finally:
         spool.rmdir()
@@ -73,12 +84,12 @@ def test_a_missing_table_is_named(tmp_path: Path) -> None:
     """A part of which one file is gone is not returned as if it were whole."""
     store = FileIndexStore(tmp_path)
     store.add_part(SET, part_in(tmp_path / "spool", 1))
-    (tmp_path / SET / "1.frames.parquet").unlink()
-    with pytest.raises(HomeDamaged, match=r"1\.frames\.parquet") as caught:
-        store.parts(SET, [1])
+    (tmp_path / SET / f"1-{digest(1)[:16]}.frames.parquet").unlink()
+    with pytest.raises(HomeDamaged, match=r"1-0101010101010101\.frames\.parquet") as caught:
+        store.parts(SET, {1: digest(1)})
     assert "rebuild" in caught.value.hint_text
-    with pytest.raises(HomeDamaged, match=r"2\.files\.parquet"):
-        store.parts(SET, [2])
+    with pytest.raises(HomeDamaged, match=r"2-0202020202020202\.files\.parquet"):
+        store.parts(SET, {2: digest(2)})
 
 
 def test_storage_that_refuses(tmp_path: Path) -> None:
@@ -102,8 +113,8 @@ def test_no_set_lies_outside_the_store(tmp_path: Path, set_id: str) -> None:
     for call in (
         lambda: store.remove(set_id),
         lambda: store.add_part(set_id, part_in(tmp_path / "spool", 2)),
-        lambda: store.files(set_id),
-        lambda: store.parts(set_id, [1]),
+        lambda: store.announce(set_id, digest(1), b""),
+        lambda: store.parts(set_id, {1: digest(1)}),
     ):
         with pytest.raises(InvalidValue):
             call()
@@ -118,8 +129,28 @@ def test_removing_is_harmless_twice(tmp_path: Path) -> None:
         store.add_part(set_id, part_in(tmp_path / "spool", 1))
     store.remove(SET)
     store.remove(SET)
-    assert store.files(SET) == []
-    assert len(store.files("other")) == 1
+    assert not (tmp_path / "index" / SET).exists()
+    assert files(tmp_path / "index" / "other") == ["1.files"]
+
+
+def test_another_history_takes_nobodys_place(tmp_path: Path) -> None:
+    """Two INDEXes with one number lie side by side until it is known which one counts; then the other goes."""
+    store = FileIndexStore(tmp_path / "index")
+    other = {1: digest(1), 2: digest(99)}
+    for sequence in (1, 2, 3):
+        store.add_part(SET, part_in(tmp_path / "spool", sequence))
+    part = replace(part_in(tmp_path / "spool", 2, " of the other"), interval_sha256=digest(99))
+    store.add_part(SET, part)
+    store.announce(SET, digest(2), b"")
+    for history in ({2: digest(2)}, other):
+        assert len(store.parts(SET, history)) == len(history)
+    store.keep_only(SET, {2: digest(99)})
+    assert files(tmp_path / "index" / SET) == ["1.files", "2.files of the other", "3.files"]
+    assert store.announced(SET, digest(2)) == b""
+    with pytest.raises(HomeDamaged):
+        store.parts(SET, {2: digest(2)})
+    with pytest.raises(InvalidValue):
+        store.parts(SET, {2: "../../elsewhere"})
 
 
 def test_a_crash_at_any_step_leaves_a_store_that_takes_the_part_again(
@@ -147,5 +178,5 @@ def test_a_crash_at_any_step_leaves_a_store_that_takes_the_part_again(
             raise Crash  # behind the last step
         store = FileIndexStore(index)
         store.add_part(SET, part_in(tmp_path / "spool", 1, " again"))
-        (part,) = store.parts(SET, [1])
+        (part,) = store.parts(SET, {1: digest(1)})
         assert {path.read_text().split()[1] for path in (part.files, part.frames, part.records)} == {"again"}

@@ -103,7 +103,7 @@ class History:
         deleted = place / "deleted"
         deleted.write_bytes(b"".join(path + b"\0" for path in sorted(gone, key=scan_key)))
         part = self.sets[-1].part
-        index = IndexPart(1, part.files, part.frames, part.records, deleted if number else None)
+        index = IndexPart(1, "", part.files, part.frames, part.records, deleted if number else None)
         self.chain.append(ChainSet(str(number), 0, (index,)))
 
     def entry(self, path: bytes) -> FileEntry:

@@ -410,7 +410,7 @@ async def test_a_rebuild_forgets_what_is_no_longer_there(home: WrittenHome) -> N
     assert set(found) == {part, kept} and gone not in found
     assert (result["partial"], result["complete"]) == (1, 1)
     assert found[part][7] == ("A1L9",)
-    assert home.store.files(gone) == []
+    assert not (home.folder / "index-1" / gone).exists()
 
 
 @with_home
@@ -481,7 +481,7 @@ async def test_verify_refuses_what_is_not_ours(home: WrittenHome) -> None:
 async def test_a_broken_table_in_the_home_is_named(home: WrittenHome) -> None:
     """A file index that was damaged beside the catalog ends the restore with its name and the way out: a rebuild."""
     set_id = await home.write("docs", tree(5), ["A1L9"])
-    path = home.store.files(set_id)[0]
+    [path] = (home.folder / "index-1" / set_id).glob("*.files.parquet")
     path.write_bytes(path.read_bytes()[:50])
     error = await raised(home.restore(set_id))
     assert isinstance(error, HomeDamaged) and str(path) in str(error) and "rebuild" in error.hint_text

@@ -240,7 +240,7 @@ class WrittenHome:
             parameters=ArchiveParameters(codec=codec, level=1, segment_bytes=3 * FRAME),
             spool=self.spool,
             clock=self.clock,
-            keep_key=partial(self.store.keep_key, facts.id),
+            announce=partial(self.store.announce, facts.id),
         )
         for frame in frames:
             writer.write(frame)
