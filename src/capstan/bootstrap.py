@@ -15,8 +15,10 @@ from typing import Any
 
 from capstan.backup.engine import BackupEngine
 from capstan.backup.filesystem import FilesystemSource
+from capstan.backup.register import SetRegister
 from capstan.backup.request import BackupRequest
 from capstan.backup.source import Inode
+from capstan.backup.work import Equipment
 from capstan.catalog.chains import chain_of
 from capstan.catalog.sql_catalog import SqlCatalog
 from capstan.clock import Clock, SystemClock
@@ -290,6 +292,15 @@ def _wire(
             journal=DirectoryJournal.read(home.jobs / f"{job_id}.directories"),
         )
 
+    sets = SetRegister(
+        catalog,
+        store,
+        clock,
+        host=host,
+        chain_limit=settings.engine.chain_limit,
+        proven_keys=partial(proven_keys, home),
+        drive_keys=manager.keys,
+    )
     return Capstan(
         home=home,
         settings=settings,
@@ -301,17 +312,17 @@ def _wire(
         manager=manager,
         operations=TapeOperations(catalog=catalog, manager=manager),
         backup=BackupEngine(
-            catalog=catalog,
-            manager=manager,
-            ledger=ledger,
-            store=store,
-            clock=clock,
-            spool=home.spool,
-            host=host,
-            chain_limit=settings.engine.chain_limit,
-            workers=settings.engine.workers or min(os.cpu_count() or 1, _MAX_WORKERS),
-            open_source=open_source,
-            proven_keys=partial(proven_keys, home),
+            Equipment(
+                catalog=catalog,
+                manager=manager,
+                ledger=ledger,
+                store=store,
+                sets=sets,
+                clock=clock,
+                spool=home.spool,
+                workers=settings.engine.workers or min(os.cpu_count() or 1, _MAX_WORKERS),
+                open_source=open_source,
+            )
         ),
         restore=RestoreEngine(
             catalog=catalog, manager=manager, store=store, clock=clock, spool=home.spool, open_target=open_target
