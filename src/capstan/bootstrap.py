@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from capstan.backup.engine import BackupEngine
+from capstan.backup.equipment import Equipment
 from capstan.backup.filesystem import FilesystemSource
 from capstan.backup.register import SetRegister
 from capstan.backup.request import BackupRequest
 from capstan.backup.source import Inode
-from capstan.backup.work import Equipment
 from capstan.catalog.chains import chain_of
 from capstan.catalog.sql_catalog import SqlCatalog
 from capstan.clock import Clock, SystemClock
@@ -322,6 +322,7 @@ def _wire(
                 spool=home.spool,
                 workers=settings.engine.workers or min(os.cpu_count() or 1, _MAX_WORKERS),
                 open_source=open_source,
+                proven_keys=partial(proven_keys, home),
             )
         ),
         restore=RestoreEngine(

@@ -27,7 +27,6 @@ from capstan.core.backup import BackupSet, Commit, SetState
 from capstan.core.files import FileFlag, display_path
 from capstan.core.history import history_of
 from capstan.core.job import JobKind, JobState
-from capstan.core.media import CartridgeState
 from capstan.errors import ParentMissing
 from capstan.fileindex.reading import read_rows
 from capstan.format.header import decode_header
@@ -117,6 +116,7 @@ async def _catalog_and_acknowledged(scene: Scene, operation: Operation) -> None:
                 await _says_what_it_lacks(capstan, scene, item)
             elif operation.writes == "tapes" and _is_new(scene, operation, item) and item.files:
                 await _restores(capstan, scene, item, parent)
+                await _copies_restore(capstan, scene, item)
 
 
 def _is_known(scene: Scene, operation: Operation, known: dict[str, BackupSet], commits: Sequence[Commit]) -> None:
@@ -247,8 +247,8 @@ def works_again(scene: Scene, operation: Operation) -> None:
         assert describe(below(scene.target, scene.tree)) == original(picture)
     if operation.resumes:
         asyncio.run(_is_whole(scene, scene.begun))
-    if operation.name == "copy":
-        asyncio.run(_is_copied(scene, scene.before))
+    if operation.name in ("copy", "twice"):
+        asyncio.run(_is_copied(scene, outcome.told["set_id"]))
     if operation.name == "import":
         assert NEW in scene.places()
         assert scene.places()[NEW] >= 1000
@@ -268,18 +268,26 @@ async def _is_whole(scene: Scene, set_id: str) -> None:
 
 
 async def _is_copied(scene: Scene, set_id: str) -> None:
-    """The copy is whole; with every cartridge of the original lost, the set restores from it exactly."""
+    """The copy is whole, and the set restores from it alone."""
     async with open_home(scene.home, clock=AheadClock(), sleep=lambda seconds: None) as capstan:
-        async with capstan.catalog.transaction() as catalog:
+        async with capstan.catalog.snapshot() as catalog:
             found = await catalog.backups.get(set_id)
             assert [copy.whole for copy in await copies_of(catalog, found) if copy.copy] == [True]
-            lost = [await catalog.media.get(barcode) for barcode in found.cartridges]
-            for cartridge in lost:
-                await catalog.media.save(replace(cartridge, state=CartridgeState.SUSPECT))
-        await _restores(capstan, scene, found, None)
-        async with capstan.catalog.transaction() as catalog:
-            for cartridge in lost:
-                await catalog.media.save(cartridge)
+        await _copies_restore(capstan, scene, found)
+
+
+async def _copies_restore(capstan: Capstan, scene: Scene, item: BackupSet) -> None:
+    """Where a copy is whole: with every cartridge of the original out of the library, the set restores exactly."""
+    async with capstan.catalog.transaction() as catalog:
+        if not any(copy.whole for copy in await copies_of(catalog, item) if copy.copy):
+            return
+        lost = [await catalog.media.get(barcode) for barcode in item.cartridges]
+        for cartridge in lost:
+            await catalog.media.save(replace(cartridge, place=""))
+    await _restores(capstan, scene, item, None)
+    async with capstan.catalog.transaction() as catalog:
+        for cartridge in lost:
+            await catalog.media.save(cartridge)
 
 
 def ends_well(operation: Operation, outcome: Outcome) -> None:
@@ -391,6 +399,7 @@ _PROMISES = {
     "backup": _backup,
     "sealed": _backup,
     "archives": _backup,
+    "twice": _backup,
     "incremental": _backup,
     "resume": _backup,
     "restore": _restore,

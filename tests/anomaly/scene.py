@@ -149,7 +149,7 @@ def build(root: Path) -> Scene:
     """Make the scene that all others are copies of."""
     home = Home(root / "home")
     home.configure(**ARCHIVE)
-    home.library(_CREATED_WITH, cartridges=9, slots=12)
+    home.library(_CREATED_WITH, cartridges=16, slots=18)
     for path in home.cartridge("CAP001L9").parent.glob("*.json"):
         facts = json.loads(path.read_bytes())
         path.write_text(json.dumps({**facts, "capacity_bytes": CAPACITY}))

@@ -2,10 +2,11 @@
 
 usage: killer.py HOME SOURCE NAME MOMENT N [JOB [CONTAINER]]
 
-MOMENT: `written`, `entered`, `labelled`, `event`; N from 1; with JOB it resumes that one, if that is not empty.
+MOMENT: one of those below; N from 1; with JOB it resumes that one, if that is not empty.
 
 written  the n-th commit point is on the medium, and the catalog was not told
 entered  the catalog knows the n-th commit point
+copy-written, copy-entered  the same of the commit points of a copy in the same pass
 labelled the n-th label is on the medium, and the catalog was not told that it is finished
 event    the n-th event of the job was told, progress not counted
 """
@@ -64,21 +65,25 @@ async def main(
 
 
 def watch_ledger(capstan: Capstan, moment: str, number: int) -> None:
-    ledger: Any = capstan.backup._ledger
-    enter = ledger.enter
-    count = 0
+    ledger: Any = capstan.backup._equipment.ledger
 
-    async def watched(*arguments: Any, **keywords: Any) -> Any:
-        nonlocal count
-        count += 1
-        if moment == "written" and count == number:
-            die()
-        result = await enter(*arguments, **keywords)
-        if moment == "entered" and count == number:
-            die()
-        return result
+    def watched(enter: Any, kind: str) -> Any:
+        count = 0
 
-    ledger.enter = watched
+        async def watch(*arguments: Any, **keywords: Any) -> Any:
+            nonlocal count
+            count += 1
+            if moment == f"{kind}written" and count == number:
+                die()
+            result = await enter(*arguments, **keywords)
+            if moment == f"{kind}entered" and count == number:
+                die()
+            return result
+
+        return watch
+
+    ledger.enter = watched(ledger.enter, "")
+    ledger.enter_copy = watched(ledger.enter_copy, "copy-")
 
 
 def watch_labels(moment: str, number: int) -> None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from capstan.backup.equipment import Equipment
 from capstan.backup.request import BackupRequest
-from capstan.backup.work import BackupWork, Equipment
+from capstan.backup.work import BackupWork
 from capstan.core.backup import BackupSet, SetState
 from capstan.core.job import BackupPhase
 from capstan.crypto.identities import Identity
@@ -94,10 +95,10 @@ class BackupEngine:
             await work.close()
         async with self._catalog.snapshot() as catalog:
             finished = await catalog.backups.get(backup_set.id)
-        return _result(finished, clock.monotonic() - began)
+        return _result(finished, clock.monotonic() - began, work.segments_copied)
 
 
-def _result(backup_set: BackupSet, seconds: float) -> dict[str, Any]:
+def _result(backup_set: BackupSet, seconds: float, copied: int = 0) -> dict[str, Any]:
     return {
         "set_id": backup_set.id,
         "name": backup_set.name,
@@ -109,5 +110,6 @@ def _result(backup_set: BackupSet, seconds: float) -> dict[str, Any]:
         "stored_bytes": backup_set.stored_bytes,
         "cartridges": backup_set.cartridges,
         "warnings": backup_set.warning_count,
+        "segments_in_same_pass": copied,
         "seconds": round(seconds, 3),
     }

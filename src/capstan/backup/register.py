@@ -18,8 +18,9 @@ from capstan.core.backup import BackupSet, Encryption, SetState, SetType
 from capstan.core.files import display_path
 from capstan.core.ids import new_uuid
 from capstan.core.mounts import MountTable
+from capstan.core.pool_rules import check_writable
 from capstan.crypto.key_ids import key_id
-from capstan.errors import CapstanError, EscrowUnproven, IdentityNeeded, Refused
+from capstan.errors import CapstanError, IdentityNeeded, Refused
 from capstan.fileindex.chain import ChainSet, holds_below
 from capstan.fileindex.store import FileIndexStore
 from capstan.jobs.context import JobContext
@@ -76,15 +77,10 @@ class SetRegister:
         async with self._catalog.transaction() as catalog:
             pool = await catalog.media.find_pool(request.pool)
             recipients = list(request.recipients) or (pool.recipients if pool else [])
-            if pool is not None and pool.blocked and not request.recipients:
-                hint = f"say what it is to do: `capstan pool change {pool.name} --recipient …`, or --no-recipients"
-                raise Refused(reason=f"pool {pool.name}: {pool.blocked}", hint=hint)
             drive_key = pool.drive_key if pool and not request.recipients else ""
             if drive_key and drive_key not in self._drive_keys.of(context.job_id):
                 raise IdentityNeeded(what=f"what is written to pool {request.pool}", keys=drive_key, hint=_UNLOCK)
             keys = [drive_key] if drive_key else [key_id(recipient) for recipient in recipients]
-            if pool is not None and pool.require_escrow and not self._proven_keys().intersection(keys):
-                raise EscrowUnproven(pool=pool.name, keys=", ".join(keys) or "none: it has no recipients")
             backup_set = BackupSet(
                 id=new_uuid(),
                 number=await catalog.backups.next_number(),
@@ -106,6 +102,8 @@ class SetRegister:
                 keys=keys,
                 container=request.parameters.container,
             )
+            if pool is not None:
+                check_writable(pool, backup_set, self._proven_keys())
             await catalog.backups.add(backup_set)
         await context.set_created(backup_set.id)
         return backup_set
@@ -119,7 +117,8 @@ class SetRegister:
         return await asyncio.to_thread(mounts_on_top_of, source, before, lambda path: holds_below(chain, path))
 
     async def take_up(self, context: JobContext) -> BackupSet:
-        """The set of the job, as being written again if it is not whole. Refused when it cannot go on."""
+        """The set of the job, as being written again if it is not whole. Refused when it cannot go on, or may not
+        be written to its pool as that is by now; EscrowUnproven."""
         job = context.job
         async with self._catalog.transaction() as catalog:
             backup_set = await catalog.backups.find(job.set_id)
@@ -129,6 +128,14 @@ class SetRegister:
             if backup_set.state is SetState.PARTIAL:
                 reason = f"set {job.set_id} of job {job.id} lacks cartridges: {', '.join(backup_set.missing)}"
                 raise Refused(reason=reason, hint="what is left of it restores; run the backup again")
+            originals = {commit.sequence for commit in await catalog.backups.list_commits(set_id=backup_set.id)}
+            copies = await catalog.backups.list_copies(backup_set.id)
+            if backup_set.state is not SetState.COMPLETE and not originals.issuperset(item.sequence for item in copies):
+                reason = f"set {job.set_id} of job {job.id} is only there as a copy"
+                raise Refused(reason=reason, hint="what is there of it restores; run the backup again")
+            pool = await catalog.media.find_pool(backup_set.pool)
+            if pool is not None and backup_set.state is not SetState.COMPLETE:
+                check_writable(pool, backup_set, self._proven_keys())
             if backup_set.state is not SetState.COMPLETE:
                 backup_set.state, backup_set.job_id = SetState.WRITING, job.id
                 await catalog.backups.save(backup_set)

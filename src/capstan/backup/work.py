@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from capstan.backup.archive_pipeline import ArchivePipeline
 from capstan.backup.changes import ChangedSource
 from capstan.backup.continuity import check_same_source
+from capstan.backup.equipment import Equipment
 from capstan.backup.estimate import SizeEstimate
 from capstan.backup.pipeline import FramePipeline, Pipeline
 from capstan.backup.progress import BackupProgress
-from capstan.backup.register import SetRegister
 from capstan.backup.request import BackupRequest
 from capstan.backup.resume import Committed
+from capstan.backup.second_copy import SecondCopy
 from capstan.backup.session import Boundary, write_until_boundary
-from capstan.backup.source import BackupSource, SourceWarning
-from capstan.catalog.catalog import Catalog
-from capstan.clock import Clock
+from capstan.backup.source import SourceWarning
 from capstan.core.backup import BackupSet, Encryption
 from capstan.core.job import BackupPhase
 from capstan.core.media import CartridgeState
@@ -37,31 +34,12 @@ from capstan.errors import (
     TransportError,
 )
 from capstan.fileindex.chain import ChainSet
-from capstan.fileindex.store import FileIndexStore
 from capstan.format.containers import STREAM
 from capstan.format.writer import CommitWritten, SetChain, SetWriter, TapeEnd
 from capstan.jobs.context import JobContext
-from capstan.media.ledger import Ledger
-from capstan.media.manager import MountedCartridge, Purpose, TapeManager
+from capstan.media.manager import MountedCartridge, Purpose
 
 _FRUITLESS = 3  # mounts in a row that may fail without one commit point between them
-
-SourceFactory = Callable[[BackupRequest], BackupSource]
-
-
-@dataclass(frozen=True, slots=True)
-class Equipment:
-    """What all backups of a process work with. `workers`: threads that compress, for each job."""
-
-    catalog: Catalog
-    manager: TapeManager
-    ledger: Ledger
-    store: FileIndexStore
-    sets: SetRegister
-    clock: Clock
-    spool: Path
-    workers: int
-    open_source: SourceFactory
 
 
 class BackupWork:
@@ -87,9 +65,19 @@ class BackupWork:
         estimate = None if backup_set.parent_id else SizeEstimate(equipment.open_source(request))
         self._progress = BackupProgress(context, equipment.clock, estimate)
         self._pipeline = self._new_pipeline(Committed(), [])
+        self._copy = SecondCopy(equipment, backup_set, context, request.library)
+
+    @property
+    def segments_copied(self) -> int:
+        """How many segments were written to a second cartridge in the same pass, and committed there."""
+        return self._copy.segments
 
     async def run(self) -> None:
         """All phases from SCAN to UNLOAD."""
+        await self._run()
+        await self._copy.finish()
+
+    async def _run(self) -> None:
         context, progress = self._context, self._progress
         async with self._equipment.catalog.snapshot() as catalog:
             previous = await catalog.backups.latest(self._request.name)
@@ -119,6 +107,7 @@ class BackupWork:
 
     async def close(self) -> None:
         """Stop threads and tasks; harmless twice."""
+        await self._copy.abandon()
         await self._progress.close()
         await asyncio.to_thread(self._pipeline.stop)
 
@@ -133,6 +122,7 @@ class BackupWork:
             if await self._take_over():
                 await context.phase(BackupPhase.UNLOAD)
                 return True
+            await self._copy.start()
             self._progress.mounted(mounted.cartridge, self._chain.stored_bytes)
             await context.phase(BackupPhase.WRITE, cartridge=mounted.cartridge.barcode)
             try:
@@ -203,6 +193,7 @@ class BackupWork:
             clock=self._equipment.clock,
             drive_key=self._drive_key(),
             announce=partial(self._equipment.store.announce, self._set.id),
+            mirror=self._copy.mirror,
         )
 
     def _drive_key(self) -> DriveKey | None:
@@ -217,6 +208,8 @@ class BackupWork:
     async def _enter(self, written: CommitWritten, *, writing: bool) -> None:
         await self._equipment.ledger.enter(written.commit, written.manifest, written.part, writing=writing)
         self._chain = written.chain
+        [part] = self._equipment.store.parts(self._set.id, {written.commit.sequence: written.commit.header_sha256})
+        self._copy.committed(written, part)
         await self._context.committed(sequence=written.commit.sequence, cartridge=written.commit.barcode)
 
     async def _mark_failed(self, mounted: MountedCartridge, error: CapstanError) -> None:
@@ -236,6 +229,7 @@ class BackupWork:
 
     async def _go_back(self) -> Committed:
         """Start the pipeline behind the last commit point; of what is not committed, nothing is used again."""
+        self._copy.mirror.tear()
         await asyncio.to_thread(self._pipeline.stop)
         committed, parent, self._before = await self._equipment.sets.read_committed(self._set.id)
         self._chain = committed.chain

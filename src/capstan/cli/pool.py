@@ -175,8 +175,8 @@ async def _check_copy_pool(pool: Pool, catalog: Repositories) -> None:
     """NotFound for a pool that is not there; InvalidValue for the pool itself, on whose cartridges the sets are, and
     for one that promises more than this one."""
     from capstan.core.backup import Encryption
+    from capstan.core.pool_rules import unfit_for
     from capstan.errors import InvalidValue
-    from capstan.recovery.copying import unfit_for
 
     if pool.copy_pool == pool.name:
         raise InvalidValue(what="copy pool", value=pool.name, reason="a copy belongs on cartridges of another pool")

@@ -42,12 +42,13 @@ class SourceBroken(Exception):
 @dataclass(frozen=True, slots=True)
 class Interval:
     """What lies between two INDEXes of a set. `commit` is the one at its end, in the original or in any copy;
-    `originals` are the digests of the original's INDEXes from the first to that; `stored_bytes` is the payload of the
-    set up to there; the tables are those of the whole interval."""
+    `originals` are the digests of the original's INDEXes from the first to that; `stored_bytes` and `warnings` are of
+    the set up to there; the tables are those of the whole interval."""
 
     commit: Commit
     originals: tuple[str, ...]
     stored_bytes: int
+    warnings: int
     files: Path
     frames: Path
     deleted: Path | None
@@ -97,6 +98,8 @@ class CopyWriter:
             drive, record_bytes=tape.record_bytes, block=tape.end_block, tape_file=tape.tape_files
         )
         self._torn: list[int] = []
+        self._fresh: list[int] = []  # tape files of segments since the last commit point
+        self._open: tuple[int, int] | None = None  # block and tape file of the segment in hand
         self.begin_interval((), b"")
 
     @property
@@ -107,37 +110,52 @@ class CopyWriter:
     @property
     def uncommitted(self) -> bool:
         """Whether a segment was written since the last commit point."""
-        return self._fresh
+        return bool(self._fresh)
 
     def begin_interval(self, segments: Sequence[Segment], checksums: bytes) -> None:
         """The segments that follow are of another interval, of which an earlier INDEX on this cartridge may name some
-        already, with the CRCs of their records: the next one names them too, and takes its place."""
+        already, with the CRCs of their records: the next one names them too, and takes its place.
+
+        What was written since the last commit point, and not committed, never counts: its tape files are torn.
+        """
+        if self._open is not None:
+            self.tear_segment()
+        self._torn += self._fresh
+        self._fresh = []
         self._segments = list(segments)
         self._checksums = [checksums]
-        self._fresh = False
 
     def write_segment(self, segment: Segment, pieces: Iterable[bytes | memoryview]) -> Copied:
         """Write one segment; `segment` describes it in any other copy, `pieces` are its payload.
 
         `pieces` may raise SourceBroken. Whatever is not the payload by length and SHA-256 is never committed.
         """
-        block, tape_file = self._file.block, self._file.tape_file
-        header = replace(
-            self._header(Kind.SEGMENT, segment.number),
-            stream=segment.stream,
-            segment=segment.number,
-            tar_offset=segment.tar_offset,
-        )
-        self._file.begin(header.encode()[0])
+        self.begin_segment(segment.number, segment.stream, segment.tar_offset)
         try:
             for piece in pieces:
-                self._file.write(piece)
+                self.write(piece)
                 if self._file.early_warning and self._file.payload_bytes < segment.payload_bytes:
-                    self._tear()
+                    self.tear_segment()
                     return Copied.FULL
         except SourceBroken:
-            self._tear()
+            self.tear_segment()
             return Copied.BROKEN
+        return self.end_segment(segment)
+
+    def begin_segment(self, number: int, stream: int, tar_offset: int) -> None:
+        """Begin one that is not known yet as a whole; then `write`, and `end_segment` or `tear_segment`."""
+        self._open = (self._file.block, self._file.tape_file)
+        header = replace(self._header(Kind.SEGMENT, number), stream=stream, segment=number, tar_offset=tar_offset)
+        self._file.begin(header.encode()[0])
+
+    def write(self, piece: bytes | memoryview) -> None:
+        """Add a part of its payload. `piece` may be reused when this returns."""
+        self._file.write(piece)
+
+    def end_segment(self, segment: Segment) -> Copied:
+        """End it as a copy of `segment`, which describes it in any other copy; BROKEN when it is not that."""
+        assert self._open is not None
+        (block, tape_file), self._open = self._open, None
         digest = self._file.end(synchronous=False)
         if (self._file.payload_bytes, digest) != (segment.payload_bytes, segment.payload_sha256):
             self._torn.append(tape_file)
@@ -155,7 +173,7 @@ class CopyWriter:
                 record_bytes=self._tape.record_bytes,
             )
         )
-        self._fresh = True
+        self._fresh.append(tape_file)
         return Copied.WHOLE
 
     def commit(self, interval: Interval) -> CopyWritten:
@@ -173,7 +191,7 @@ class CopyWriter:
             finally:
                 payload.path.unlink(missing_ok=True)
         self._tape, self._links = written.tape, (*self._links, written.link)
-        self._torn, self._fresh = [], False
+        self._torn, self._fresh = [], []
         return written
 
     def discard(self) -> None:
@@ -182,14 +200,23 @@ class CopyWriter:
             with suppress(OSError):
                 (self._spool / f"{self._set.id}-{self._tape.cartridge}.{kind}").unlink(missing_ok=True)
 
-    def _tear(self) -> None:
+    def tear_segment(self) -> None:
+        """End a segment that never counts."""
+        self._open = None
         self._torn.append(self._file.tape_file)
         self._file.tear()
 
     def _manifest(self, interval: Interval) -> Manifest:
         commit = interval.commit
         return Manifest(
-            backup_set=replace(self._set, files=commit.files, bytes=commit.bytes, stored_bytes=interval.stored_bytes),
+            backup_set=replace(
+                self._set,
+                files=commit.files,
+                bytes=commit.bytes,
+                stored_bytes=interval.stored_bytes,
+                warning_count=interval.warnings,
+                finished_at=self._set.finished_at or (commit.committed_at if commit.final else None),
+            ),
             sequence=commit.sequence,
             final=commit.final,
             cartridge=self._tape.cartridge,

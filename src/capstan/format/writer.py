@@ -24,6 +24,7 @@ from capstan.format.header import Header, Kind
 from capstan.format.index_payload import IndexPayload, build_index_payload
 from capstan.format.layout import ArchiveParameters, index_end
 from capstan.format.manifest import CommitLink, Manifest, encode_manifest
+from capstan.format.mirror import NoMirror, SegmentMirror
 from capstan.format.records import TapeFileWriter
 from capstan.format.sealing import PayloadSealer, encode_beginning
 from capstan.format.set_header import set_header
@@ -55,12 +56,15 @@ class SetWriter:
         clock: Clock,
         drive_key: DriveKey | None = None,
         announce: Callable[[str, bytes], None] = lambda header_sha256, file_key: None,
+        mirror: SegmentMirror = NoMirror(),  # noqa: B008 (it has no state)
     ) -> None:
         """`drive_key`: what the drive encrypts with, for a set with that encryption. Refused if it cannot.
 
         `announce` is told of each INDEX before anything of it is written: its digest, and what opens it if it is sealed
         (else b""). It keeps both, durably, so that this home knows its own INDEX again, and can read it without any
         identity, if the process dies before the catalog has it.
+
+        `mirror` gets all segments too.
         """
         self._set = backup_set
         self._chain = chain
@@ -69,6 +73,7 @@ class SetWriter:
         self._spool = spool
         self._clock = clock
         self._announce = announce
+        self._mirror = mirror
         self._incremental = backup_set.type is not SetType.FULL
         self._file = TapeFileWriter(
             drive, record_bytes=tape.record_bytes, block=tape.end_block, tape_file=tape.tape_files, key=drive_key
@@ -95,9 +100,10 @@ class SetWriter:
 
     @property
     def commit_due(self) -> bool:
-        """Whether enough was written since the last commit point, by bytes, rows or time."""
+        """Whether enough was written since the last commit point, by bytes, rows or time, or the mirror wants one."""
         return (
-            self._interval_bytes >= self._parameters.commit_bytes
+            self._mirror.wants_commit
+            or self._interval_bytes >= self._parameters.commit_bytes
             or self._rows >= COMMIT_ROWS
             or self._clock.monotonic() - self._began >= self._parameters.commit_seconds
         )
@@ -138,7 +144,7 @@ class SetWriter:
             payload_offset=self._plain_bytes,
             payload_bytes=len(frame.payload),
         )
-        (self._sealer or self._file).write(frame.payload)
+        self._write(frame.payload)
         self._plain_bytes += len(frame.payload)
         self._interval_bytes += len(frame.payload)
 
@@ -152,11 +158,12 @@ class SetWriter:
         while left:
             if self._file.early_warning and left > size:
                 self._file.abandon()
+                self._mirror.tear()
                 self._segment = self._sealer = None
                 return False
             with spooling(self._spool):
                 piece = archive.file.read(min(left, size))
-            (self._sealer or self._file).write(piece)
+            self._write(piece)
             left -= len(piece)
         for tar_offset, tar_bytes in archive.frames:
             self._frames.add(
@@ -234,8 +241,9 @@ class SetWriter:
         block, tape_file = self._file.block, self._file.tape_file
         header, _ = replace(self._header(Kind.SEGMENT), stream=0, segment=number, tar_offset=tar_offset).encode()
         self._file.begin(header)
+        self._mirror.begin(number, 0, tar_offset)
         self._plain_bytes = 0
-        self._sealer = PayloadSealer(self._set.recipients, self._file.write) if self._set.recipients else None
+        self._sealer = PayloadSealer(self._set.recipients, self._put) if self._set.recipients else None
         self._segment = Segment(
             set_id=self._set.id,
             number=number,
@@ -251,6 +259,17 @@ class SetWriter:
             tar_bytes=0,
         )
 
+    def _write(self, data: bytes | memoryview) -> None:
+        """Add to the payload of the segment, sealed where the set is."""
+        if self._sealer is not None:
+            self._sealer.write(data)
+        else:
+            self._put(data)
+
+    def _put(self, data: bytes | memoryview) -> None:
+        self._file.write(data)
+        self._mirror.write(data)
+
     def _close_segment(self) -> None:
         assert self._segment is not None
         beginning = b""
@@ -259,16 +278,16 @@ class SetWriter:
             beginning, self._sealer = self._sealer.beginning, None
         digest = self._file.end(synchronous=False)
         self._checksums.append(bytes(self._file.checksums))
-        self._segments.append(
-            replace(
-                self._segment,
-                records=self._file.records,
-                payload_bytes=self._file.payload_bytes,
-                payload_sha256=digest,
-                tar_bytes=self._resume.tar_offset - self._segment.tar_offset,
-                age_beginning=encode_beginning(beginning),
-            )
+        segment = replace(
+            self._segment,
+            records=self._file.records,
+            payload_bytes=self._file.payload_bytes,
+            payload_sha256=digest,
+            tar_bytes=self._resume.tar_offset - self._segment.tar_offset,
+            age_beginning=encode_beginning(beginning),
         )
+        self._segments.append(segment)
+        self._mirror.end(segment)
         self._next_segment += 1
         self._segment = None
 

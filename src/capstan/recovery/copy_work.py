@@ -96,7 +96,7 @@ def _intervals(
         have = {segment.number for commit in own for segment in commit.segments}
         found.append(
             IntervalWork(
-                Interval(known[0], originals, stored, part.files, part.frames, part.deleted),
+                Interval(known[0], originals, stored, backup_set.warning_count, part.files, part.frames, part.deleted),
                 tuple(segments[number] for number in sorted(segments.keys() - have)),
                 not own,
                 {commit.cartridge: commit for commit in own},

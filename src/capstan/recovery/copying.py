@@ -15,12 +15,11 @@ from typing import Any
 from capstan.catalog.catalog import Catalog
 from capstan.catalog.copies import copies_of
 from capstan.clock import Clock
-from capstan.core.backup import BackupSet, Encryption, SetState
-from capstan.core.media import Pool
+from capstan.core.backup import BackupSet, SetState
+from capstan.core.pool_rules import check_copyable
 from capstan.errors import (
     CapstanError,
     CopyIncomplete,
-    EscrowUnproven,
     IdentityNeeded,
     InvalidValue,
     JobCancelled,
@@ -37,18 +36,7 @@ from capstan.recovery.select import resolve_set
 _UNLOCK = "run `capstan rebuild --library NAME --identity FILE` with an identity that opens it"
 
 
-# A set that goes on has other commit points under the same numbers than a copy of its beginning.
 _WHOLE_FIRST = "a set is copied when it is whole: `capstan job resume` goes on with one that ended early"
-
-
-def unfit_for(target: Pool, encryption: Encryption, recipients: Sequence[str]) -> str:
-    """Why something encrypted so must not lie in a pool that promises more; empty when it may."""
-    others = sorted(set(recipients) - set(target.recipients))
-    if (target.recipients or target.drive_key) and encryption is Encryption.NONE:
-        return f"is not encrypted, and pool {target.name} is only for what is"
-    if target.recipients and others:
-        return f"opens for others than the recipients of pool {target.name}: {', '.join(others)}"
-    return ""
 
 
 class CopyEngine:
@@ -108,11 +96,12 @@ class CopyEngine:
         return await self._result(backup_set, run, pool, elapsed())
 
     async def after_backup(self, result: dict[str, Any], context: JobContext, *, library: str) -> dict[str, Any]:
-        """Copy the set that a backup has made, if its pool wants that; the result of both. What goes wrong with the
-        copy is a warning: the set is whole without it."""
+        """Copy what the copy of a set that a backup has made still lacks, if its pool wants one; the result of both.
+        What goes wrong with the copy is a warning: the set is whole without it."""
         async with self._catalog.snapshot() as catalog:
             backup_set = await catalog.backups.get(result["set_id"])
             pool = await catalog.media.find_pool(backup_set.pool)
+        same_pass = result.pop("segments_in_same_pass", 0)
         if pool is None or not pool.copy_pool or backup_set.state is not SetState.COMPLETE:
             return result
         try:
@@ -121,7 +110,7 @@ class CopyEngine:
             hint = "`capstan copy --missing` catches up"
             await context.warning("copy-missed", detail=f"the set is whole, but not copied: {error}; {hint}")
             return {**result, "copies": []}
-        return {**result, "copies": [copied]}
+        return {**result, "copies": [{**copied, "segments_in_same_pass": same_pass}]}
 
     async def run_missing(self, context: JobContext, *, library: str, pool: str = "") -> dict[str, Any]:
         """Copy every whole set that lacks the copy that its pool demands; `pool`: only those to be copied to it.
@@ -170,9 +159,6 @@ class CopyEngine:
             lacks = f", and lacks {', '.join(backup_set.missing)}" if backup_set.missing else ""
             reason = f"set {backup_set.id[:8]} is {backup_set.state.value}{lacks}"
             raise Refused(reason=reason, hint=_WHOLE_FIRST)
-        if backup_set.encryption is Encryption.DRIVE:
-            reason = f"set {backup_set.id[:8]} is encrypted by the drive, and its copy would not be"
-            raise Refused(reason=reason, hint="back up to a pool with recipients: sealed sets are copied as they are")
         async with self._catalog.snapshot() as catalog:
             if not pool:
                 own = await catalog.media.find_pool(backup_set.pool)
@@ -181,16 +167,7 @@ class CopyEngine:
                 reason = f"pool {backup_set.pool} has no copy pool; say where the copy shall be with --pool"
                 raise InvalidValue(what="pool", value="", reason=reason)
             target = await catalog.media.get_pool(pool)
-        if target.blocked:
-            raise Refused(
-                reason=f"pool {pool}: {target.blocked}", hint=f"say what it is to do: `capstan pool change {pool}`"
-            )
-        if reason := unfit_for(target, backup_set.encryption, backup_set.recipients):
-            raise Refused(
-                reason=f"set {backup_set.id[:8]} {reason}", hint="choose another pool, or change what this one demands"
-            )
-        if target.require_escrow and not self._proven_keys().intersection(backup_set.keys):
-            raise EscrowUnproven(pool=pool, keys=", ".join(backup_set.keys) or "none: the set has no recipients")
+        check_copyable(target, backup_set, self._proven_keys())
         return pool
 
     async def _result(self, backup_set: BackupSet, run: CopyRun, pool: str, seconds: float) -> dict[str, Any]:
