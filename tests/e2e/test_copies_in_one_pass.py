@@ -156,9 +156,12 @@ def test_a_cancelled_backup_goes_on_in_both(home: Home, tmp_path: Path) -> None:
     job = home.run("jobs").json[0]["job_id"]
     [found] = home.run("sets").json
     assert found["state"] == "incomplete"
+    original, copy = home.run("set", "show", found["set_id"]).json["copies"]
+    [one], [other] = barcodes(original), barcodes(copy)
+    assert len(segments_on(home, one)) == len(segments_on(home, other)) > 1
     answer = home.run("job", "resume", job)
     [copied] = answer.json["copies"]
-    assert copied["whole"] and len(copied["cartridges"]) == 1
+    assert copied["whole"] and len(copied["cartridges"]) == 1 and copied["segments_copied"] == 0
     restores_alone(home, found["set_id"], tree, tmp_path / "out")
 
 
