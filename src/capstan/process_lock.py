@@ -14,6 +14,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+from capstan import positional_io
 from capstan.errors import InUse, StorageFailed
 
 _held: set[str] = set()
@@ -42,7 +43,7 @@ class ProcessLock:
             try:
                 _lock(descriptor)
             except OSError:
-                owner = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() if _POSIX else ""
+                owner = positional_io.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
                 os.close(descriptor)
                 raise InUse(what=self._what, pid=owner or "unknown") from None
             if not _is_at(self._path, descriptor):  # its last owner removed the file while we opened it
@@ -93,8 +94,6 @@ def _is_at(path: Path, descriptor: int) -> bool:
     except FileNotFoundError:
         return False
 
-
-_POSIX = sys.platform != "win32"
 
 if sys.platform == "win32":
     import msvcrt

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from capstan import positional_io
 from capstan.core.files import FileEntry, FileFlag
 from capstan.format.sparse import SparseMap
 
@@ -27,7 +28,7 @@ class FileContent:
         filled = 0
         while filled < len(piece) and not self._ended:
             try:
-                count = os.preadv(self._descriptor, (piece[filled:],), offset + filled)
+                count = positional_io.preadv(self._descriptor, (piece[filled:],), offset + filled)
             except OSError as error:
                 self.flags |= FileFlag.DAMAGED
                 self.trouble = error.strerror or str(error)

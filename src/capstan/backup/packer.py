@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 
+from capstan import positional_io
 from capstan.backup.content import ZEROS, FileContent, content_of, fill_zeros, same_file
 from capstan.backup.conveyor import Conveyor, ConveyorStopped
 from capstan.backup.holes import find_map, has_holes, map_again
@@ -150,7 +151,7 @@ class Packer:
             end = start + size
             view[at:start] = headers
             piece = view[start:end]
-            count = os.preadv(descriptor, (piece,), 0)
+            count = positional_io.preadv(descriptor, (piece,), 0)
             now = os.fstat(descriptor)
             if now.st_blocks * 512 < size and has_holes(descriptor, size):
                 return False
