@@ -10,6 +10,7 @@ import pytest
 from capstan.errors import Delivery
 from capstan.scsi.transport import TransportLimits
 from capstan.scsi.windows_device import WindowsError, trouble_on_command, trouble_on_open
+from capstan.scsi.windows_discovery import InterfaceData
 from capstan.scsi.windows_spti import PassThrough, PassThroughWithSense, decode_limits
 
 
@@ -17,11 +18,23 @@ def test_the_layout_is_that_of_ntddscsi() -> None:
     """Sizes and offsets as 64-bit Windows has them, on every system."""
     offsets = {name: getattr(PassThrough, name).offset for name, _ in PassThrough._fields_}
     assert offsets == {
-        **{"length": 0, "scsi_status": 2, "path": 3, "target": 4, "lun": 5, "cdb_length": 6, "sense_length": 7},
-        **{"data_in": 8, "data_length": 12, "timeout": 16, "data": 24, "sense_offset": 32, "cdb": 36},
+        "length": 0,
+        "scsi_status": 2,
+        "path": 3,
+        "target": 4,
+        "lun": 5,
+        "cdb_length": 6,
+        "sense_length": 7,
+        "data_in": 8,
+        "data_length": 12,
+        "timeout": 16,
+        "data": 24,
+        "sense_offset": 32,
+        "cdb": 36,
     }
     assert ctypes.sizeof(PassThrough) == 56
     assert PassThroughWithSense.sense.offset == 60
+    assert ctypes.sizeof(InterfaceData) == 32
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,11 @@ struct answer { ULONG failure; UCHAR scsi_status, sense_length; ULONG moved; };
 struct unit { const WCHAR *name; FILE_OBJECT *owner; HANDLE pipe; UCHAR *buffer; };
 
 static const WCHAR *const names[] = { L"Tape0", L"Tape1", L"Changer0" };
+static const WCHAR *const interfaces[] = {
+    L"ROOT#CAPSTAN#0000#{53f5630b-b6bf-11d0-94f2-00a0c91efb8b}",
+    L"ROOT#CAPSTAN#0001#{53f5630b-b6bf-11d0-94f2-00a0c91efb8b}",
+    L"ROOT#CAPSTAN#0002#{53f56310-b6bf-11d0-94f2-00a0c91efb8b}",
+};
 
 NTSTATUS NTAPI NtReadVirtualMemory(HANDLE process, const void *from, void *to, SIZE_T size, SIZE_T *moved);
 NTSTATUS NTAPI NtWriteVirtualMemory(HANDLE process, void *to, const void *from, SIZE_T size, SIZE_T *moved);
@@ -190,7 +195,7 @@ NTSTATUS NTAPI DriverEntry(PDRIVER_OBJECT driver, PUNICODE_STRING registry)
     for (ULONG number = 0; number < sizeof(names) / sizeof(*names); number++)
     {
         UNICODE_STRING path, link;
-        WCHAR path_space[64], link_space[64];
+        WCHAR path_space[64], link_space[128];
         PDEVICE_OBJECT device;
         struct unit *unit;
         NTSTATUS status;
@@ -204,6 +209,8 @@ NTSTATUS NTAPI DriverEntry(PDRIVER_OBJECT driver, PUNICODE_STRING registry)
         unit->owner = NULL;
         unit->buffer = ExAllocatePoolWithTag(NonPagedPool, sizeof(struct request) + MAX_SENSE + MAX_TRANSFER, 0);
         if (!unit->buffer) return STATUS_NO_MEMORY;
+        if ((status = IoCreateSymbolicLink(&link, &path))) return status;
+        named(&link, link_space, L"\\DosDevices\\", interfaces[number]);
         if ((status = IoCreateSymbolicLink(&link, &path))) return status;
     }
     return STATUS_SUCCESS;
