@@ -64,6 +64,16 @@ class ProcessLock:
                 self._descriptor = None
                 _held.discard(self._key)
 
+    def remove(self) -> None:
+        """Give the lock back and remove its file. Whoever has opened the file meanwhile sees that it is gone. Windows
+        removes no file that is open: there the lock goes first, and the file stays if somebody else has it by then."""
+        if sys.platform != "win32":
+            self._path.unlink(missing_ok=True)
+        self.release()
+        if sys.platform == "win32":
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
+
     def __enter__(self) -> ProcessLock:
         self.acquire()
         return self

@@ -17,6 +17,7 @@ from capstan.backup.conveyor import Conveyor, ConveyorStopped
 from capstan.backup.holes import find_map, has_holes, map_again
 from capstan.backup.source import BackupSource, Deletion, DirectoryAgain, FirstName, OpenedFile, SourceWarning
 from capstan.core.files import FileEntry, FileFlag, FileType, Row, scan_key
+from capstan.file_system import calls
 from capstan.format.frames import Frame, OpenMember, ResumePoint
 from capstan.format.layout import TAR_BLOCK, TAR_END
 from capstan.format.tar import content_bytes, member_headers, padded
@@ -152,7 +153,7 @@ class Packer:
             view[at:start] = headers
             piece = view[start:end]
             count = positional_io.preadv(descriptor, (piece,), 0)
-            now = os.fstat(descriptor)
+            now = calls.fstat(descriptor)
             if now.st_blocks * 512 < size and has_holes(descriptor, size):
                 return False
         except OSError:

@@ -36,6 +36,8 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 def boot_id() -> str:
     """What tells this run of the machine from others; "" where nobody knows."""
+    if os.name != "posix":
+        return ""
     try:
         return _BOOT.read_text().strip()
     except OSError:
