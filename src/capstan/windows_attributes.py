@@ -174,7 +174,8 @@ def _set_sddl(native: str, text: str) -> None:
         raise win32.os_error(native)
     put = win32.function("advapi32", "SetFileSecurityW", _BOOL, _TEXT, _DWORD, _POINTER)
     try:
-        if put(native, _PARTS, descriptor):
+        parts = sum(bit for bit, word in ((1, "O:"), (2, "G:"), (_ACCESS_LIST, "D:")) if word in text)
+        if put(native, parts, descriptor):
             return
         error = win32.last_error()
         if error in _UNPRIVILEGED:

@@ -20,6 +20,7 @@ from capstan.windows_changes import symlink as symlink
 from capstan.windows_changes import unlink as unlink
 from capstan.windows_changes import utime as utime
 from capstan.windows_files import O_DIRECTORY as O_DIRECTORY
+from capstan.windows_files import dup as dup
 from capstan.windows_files import fstat as fstat
 from capstan.windows_files import open as open
 from capstan.windows_files import readlink as readlink

@@ -1,8 +1,9 @@
 r"""The calls of POSIX on files and directories, as far as Windows has something like them, with the signatures of `os`.
 
-A path is a stored path with a `/` before it, or a name relative to `dir_fd`; or text, which is a path of Windows. What
-a descriptor of a directory leads to is asked of Windows each time, so it follows a directory that is renamed. Links and
-junctions are never followed, and are always opened themselves. Errors are OSErrors of Windows, with its text.
+A path is a stored path with a `/` before it, or a name relative to `dir_fd`, a descriptor that `open` or `dup` gave; or
+text, which is a path of Windows. A directory that is open here cannot be renamed or replaced, nor can those above it,
+so that a path through it leads nowhere else. Links and junctions are never followed, and are always opened themselves.
+Errors are OSErrors of Windows, with its text.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _HANDLE, _DWORD, _TEXT, _POINTER, _BOOL = (
 )
 _READ_ATTRIBUTES, _LIST, _SYNCHRONIZE = 0x80, 0x1, 0x10_0000
 _GENERIC_READ, _GENERIC_WRITE = 0x8000_0000, 0x4000_0000
-_SHARE_ALL = 7
+_SHARE_ALL, _SHARE_DATA = 7, 3  # with the latter, nobody renames or removes it meanwhile
 _CREATE_NEW, _OPEN_EXISTING = 1, 3
 _BACKUP_SEMANTICS, _OPEN_REPARSE_POINT, _SEQUENTIAL = 0x0200_0000, 0x0020_0000, 0x0800_0000
 _EPOCH = 116_444_736_000_000_000  # 1970-01-01 in units of 100 ns since 1601 (FILETIME)
@@ -35,7 +36,9 @@ _TAG_LINK, _TAG_JUNCTION = 0xA000_000C, 0xA000_0003
 O_DIRECTORY = 1 << 30  # a flag that Windows does not have
 
 Path = bytes | str
-_virtual: dict[int, bytes] = {}  # descriptors of what lies above the drives
+# What each descriptor was opened by: a path of Windows, or the stored path of what lies above the drives. The system
+# does not always tell (Wine knows no more than 260 characters). An entry counts until its number is given out again.
+_paths: dict[int, str | bytes] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +78,9 @@ def locate(path: Path, dir_fd: int | None = None) -> str | None:
         return path
     if dir_fd is None:
         return native_path(path.strip(b"/"))
-    if dir_fd in _virtual:
-        return native_path(b"/".join(filter(None, (_virtual[dir_fd], path.strip(b"/")))))
-    above = path_of(dir_fd)
+    above = _paths[dir_fd]
+    if isinstance(above, bytes):
+        return native_path(b"/".join(filter(None, (above, path.strip(b"/")))))
     if path in (b".", b""):
         return above
     native_path(b"C/" + path)  # refuses what can be no name
@@ -85,12 +88,16 @@ def locate(path: Path, dir_fd: int | None = None) -> str | None:
 
 
 def path_of(descriptor: int) -> str:
-    """The path of an open file or directory. OSError."""
-    get = win32.function("kernel32", "GetFinalPathNameByHandleW", _DWORD, _HANDLE, _TEXT, _DWORD, _DWORD)
-    buffer = ctypes.create_unicode_buffer(32_768)
-    if not get(_handle(descriptor), ctypes.cast(buffer, _TEXT), len(buffer), 0):
-        raise win32.os_error(f"descriptor {descriptor}")
-    return buffer.value
+    """The path of an open file or directory. PermissionError for what lies above the drives."""
+    path = _paths[descriptor]
+    return must(path if isinstance(path, str) else None)
+
+
+def dup(descriptor: int) -> int:
+    """Another descriptor of the same."""
+    copy = os.dup(descriptor)
+    _paths[copy] = _paths[descriptor]
+    return copy
 
 
 def real_path(name: bytes) -> bytes:
@@ -117,7 +124,7 @@ def spelled(path: Path, dir_fd: int | None = None) -> str:
 
 def is_virtual(descriptor: int) -> bool:
     """Whether it is of what lies above the drives."""
-    return descriptor in _virtual
+    return isinstance(_paths.get(descriptor), bytes)
 
 
 # ── looking ───────────────────────────────────────────────────────────────────────────────────────────
@@ -132,7 +139,7 @@ def stat(path: Path, *, dir_fd: int | None = None, follow_symlinks: bool = False
 
 
 def fstat(descriptor: int) -> WindowsStat:
-    if descriptor in _virtual:
+    if is_virtual(descriptor):
         return _TOP
     return _status(_handle(descriptor), f"descriptor {descriptor}")
 
@@ -140,7 +147,7 @@ def fstat(descriptor: int) -> WindowsStat:
 @contextlib.contextmanager
 def scandir(descriptor: int) -> Iterator[Iterator[os.DirEntry[str]]]:
     """The names in an open directory. What lies above the drives has none: nobody can name all shares."""
-    if descriptor in _virtual:
+    if is_virtual(descriptor):
         yield iter(())
         return
     with os.scandir(path_of(descriptor)) as found:
@@ -165,11 +172,14 @@ def _open_directory(path: Path, dir_fd: int | None) -> int:
     """A descriptor of a directory; NotADirectoryError for a link or junction to one."""
     native = locate(path, dir_fd)
     if native is None:
-        descriptor = os.open(os.devnull, os.O_RDONLY)
         assert isinstance(path, bytes)
-        _virtual[descriptor] = b"/".join(filter(None, (_virtual.get(dir_fd or -1, b""), path.strip(b"/"))))
+        above = b"" if dir_fd is None else _paths[dir_fd]
+        assert isinstance(above, bytes)
+        descriptor = os.open(os.devnull, os.O_RDONLY)
+        _paths[descriptor] = b"/".join(filter(None, (above, path.strip(b"/"))))
         return descriptor
-    descriptor = _open(native, _LIST | _READ_ATTRIBUTES | _SYNCHRONIZE, _OPEN_EXISTING, _OPEN_REPARSE_POINT)
+    access = _LIST | _READ_ATTRIBUTES | _SYNCHRONIZE
+    descriptor = _open(native, access, _OPEN_EXISTING, _OPEN_REPARSE_POINT, _SHARE_DATA)
     if not modes.S_ISDIR(fstat(descriptor).st_mode):
         os.close(descriptor)
         raise NotADirectoryError(errno.ENOTDIR, "it is not a directory", native)
@@ -204,21 +214,21 @@ def _handle(descriptor: int) -> int:
     return get(descriptor)  # type: ignore[no-any-return]
 
 
-def _open(native: str, access: int, how: int, flags: int) -> int:
+def _open(native: str, access: int, how: int, flags: int, share: int = _SHARE_ALL) -> int:
     import msvcrt
 
-    handle = _create(native, access, how, flags)
+    handle = _create(native, access, how, flags, share)
     take: Any = vars(msvcrt)["open_osfhandle"]
     descriptor: int = take(handle, os.O_RDONLY if access == _GENERIC_READ else os.O_RDWR)
-    _virtual.pop(descriptor, None)
+    _paths[descriptor] = native
     return descriptor
 
 
-def _create(native: str, access: int, how: int, flags: int) -> int:
+def _create(native: str, access: int, how: int, flags: int, share: int) -> int:
     create = win32.function(
         "kernel32", "CreateFileW", _HANDLE, _TEXT, _DWORD, _DWORD, _POINTER, _DWORD, _DWORD, _HANDLE
     )
-    handle = create(native, access, _SHARE_ALL, None, how, flags | _BACKUP_SEMANTICS, None)
+    handle = create(native, access, share, None, how, flags | _BACKUP_SEMANTICS, None)
     if handle in (None, win32.INVALID_HANDLE):
         raise win32.os_error(native)
     return handle  # type: ignore[no-any-return]
@@ -226,7 +236,7 @@ def _create(native: str, access: int, how: int, flags: int) -> int:
 
 @contextlib.contextmanager
 def opened(native: str, access: int) -> Iterator[int]:
-    handle = _create(native, access, _OPEN_EXISTING, _OPEN_REPARSE_POINT)
+    handle = _create(native, access, _OPEN_EXISTING, _OPEN_REPARSE_POINT, _SHARE_ALL)
     try:
         yield handle
     finally:

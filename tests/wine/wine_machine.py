@@ -23,7 +23,7 @@ class WineMachine:
         self.c = folder / "prefix" / "drive_c"
         self._folder = folder
         self._environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "WINE"))},
+            **{name: value for name, value in os.environ.items() if not name.startswith(("CAPSTAN", "PYTHON", "WINE"))},
             "PATH": f"{_BIN}:{os.environ['PATH']}",
             "WINEPREFIX": str(folder / "prefix"),
             "WINEARCH": "win64",

@@ -129,7 +129,7 @@ class FilesystemTarget:
         source = self._renamed.get(source, source)
 
         def make(at: int, name: bytes) -> None:
-            kept = os.dup(at)  # finding the partner may close the descriptor that was lent
+            kept = calls.dup(at)  # finding the partner may close the descriptor that was lent
             try:
                 other, partner = self._places.find(source)
                 calls.link(partner, name, src_dir_fd=other, dst_dir_fd=kept, follow_symlinks=False)
@@ -170,7 +170,7 @@ class FilesystemTarget:
             chosen = self._choose(path, at, name, entry)
             if chosen is None:
                 return None
-            return FilesystemSink(self, entry, os.dup(at), chosen, self._temporary_name())
+            return FilesystemSink(self, entry, calls.dup(at), chosen, self._temporary_name())
 
     def finish(self, *, whole: bool = True) -> None:
         """Directories get their metadata, each behind those in it: what is made in a directory changes its time."""
@@ -240,8 +240,8 @@ class FilesystemTarget:
                 self._journal.note(path, Made.KEPT)
             return None
         if stat.S_ISDIR(found.st_mode):
-            calls.rmdir(name, dir_fd=at)  # only an empty one gives way
             self._places.forget(path)
+            calls.rmdir(name, dir_fd=at)  # only an empty one gives way
         return name
 
     def _prefers(self, found: os.stat_result, entry: FileEntry) -> bool:

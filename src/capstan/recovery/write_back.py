@@ -29,7 +29,7 @@ class FileSystems:
         """Take in the file system of an open directory, which stays the caller's. Again changes nothing."""
         device = calls.fstat(descriptor).st_dev
         if device not in self._descriptors:
-            self._descriptors[device] = os.dup(descriptor)
+            self._descriptors[device] = calls.dup(descriptor)
 
     def sync(self) -> None:
         """Wait until all is on disk. All are synced, then the OSError of the first that failed is raised: of what was
