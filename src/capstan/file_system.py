@@ -40,6 +40,10 @@ if sys.platform != "win32":
             return os.path.realpath(path or b"/").lstrip(b"/")
         return os.path.join(os.path.realpath(above), last).lstrip(b"/")  # noqa: PTH118 (bytes)
 
+    def selected_path(text: str) -> bytes:
+        """A path of a set, as a person names it: with or without a slash before it."""
+        return os.fsencode(text)
+
     def target_path(path: Path) -> bytes:
         """A path as `calls` take it."""
         return os.fsencode(path)
@@ -66,6 +70,12 @@ else:
 
     def stored_path(name: bytes) -> bytes:
         return windows_files.real_path(name)
+
+    def selected_path(text: str) -> bytes:
+        try:
+            return windows_paths.stored_path(text)
+        except ValueError:  # a stored path already
+            return os.fsencode(text.replace("\\", "/"))
 
     def target_path(path: Path) -> bytes:
         text = str(path)

@@ -170,6 +170,13 @@ def test_to_where_it_was(home: Home, tree: Path) -> None:
     assert state(tree) == before
 
 
+def test_one_file_by_its_path(home: Home, tree: Path, tmp_path: Path) -> None:
+    r"""What is restored may be named as Windows names it, `C:\\folder\\file`."""
+    back_up(home, tree)
+    home.run("restore", "latest:files", str(tree / "a.txt"), "--to", str(tmp_path / "out"))
+    assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["a.txt"]
+
+
 def test_a_second_set_holds_what_changed(home: Home, tree: Path, tmp_path: Path) -> None:
     """Incremental sets see changes of content and of attributes alone, and deletions."""
     back_up(home, tree)
@@ -288,3 +295,10 @@ def test_two_processes(home: Home, tree: Path) -> None:
         library.close()
     assert second.returncode == 4, second.stderr
     assert str(os.getpid()) in second.stderr
+
+
+def test_the_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`capstan demo` loses a copy of a tree and gets it back, in its place on its drive, identical."""
+    source = Path(file_system.__file__).parent / "backup"
+    assert main(["--home", str(tmp_path / "demo"), "--json", "demo", "--source", str(source)]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["identical"]
