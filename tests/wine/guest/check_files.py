@@ -278,6 +278,17 @@ def test_paths_that_would_lead_out(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"..%5Ckept", "C%3A%5Ckept"}
 
 
+def test_a_key_file_of_any_bytes(home: Home, tmp_path: Path) -> None:
+    """None of them ends the key or is changed: 1Ah and line ends among them."""
+    key = b"\x1a\r\n" + bytes(range(256))
+    (tmp_path / "key").write_bytes(key)
+    home.run("key", "create", "first", "--key-file", str(tmp_path / "key"))
+    home.run("key", "create", "second", "--key-file", str(tmp_path / "key"))
+    for other in (key[:1], key[:-1], key.replace(b"\r\n", b"\n")):
+        (tmp_path / "key").write_bytes(other)
+        home.run("key", "create", "third", "--key-file", str(tmp_path / "key"), code=5)
+
+
 def test_two_processes(home: Home, tree: Path) -> None:
     """Who comes second hears that the library is in use, and by whom."""
     program = "import sys; from capstan.cli.main import main; sys.exit(main(sys.argv[1:]))"
