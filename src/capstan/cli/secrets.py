@@ -41,7 +41,7 @@ class PassphraseFrom:
             raise UsageError(reason=f"give --{self.option}-file or --{self.option}-fd, not both")
         if self.file is not None:
             path = given_path(f"{self.option}-file", self.file)
-            return _checked(_content(f"{self.option}-file", str(path), lambda: _open(path), _LONGEST))
+            return _checked(_content(f"{self.option}-file", str(path), lambda: os.open(path, os.O_RDONLY), _LONGEST))
         if self.fd is not None:
             number = self.fd
             return _checked(_content(f"{self.option}-fd", str(number), lambda: os.dup(number), _LONGEST))
@@ -82,15 +82,10 @@ class UnlockFrom:
         if self.passphrase.file is not None or self.passphrase.fd is not None:
             raise UsageError(reason=f"give --{self.option}, or a passphrase, not both")
         path = given_path(self.option, self.key_file)
-        content = _content(self.option, str(path), lambda: _open(path), _LONGEST_KEY_FILE)
+        content = _content(self.option, str(path), lambda: os.open(path, os.O_RDONLY), _LONGEST_KEY_FILE)
         if not content:
             raise InvalidValue(what=self.option, value=str(path), reason="it is empty")
         return Secret(content)
-
-
-def _open(path: Path) -> int:
-    """For reading as it is: Windows would else end a key at its first byte 1Ah."""
-    return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
 
 
 def unlock_from(passphrase_file: str | None, passphrase_fd: int | None, key_file: str | None) -> UnlockFrom:
