@@ -33,7 +33,7 @@ soak: $(VENV)/.dev
 	./tests/packages.sh
 	$(BIN)/python tests/soak.py run $(PART); status=$$?; $(BIN)/python tests/soak.py report; exit $$status
 
-## bench  measure: make bench ONLY=P1 (or P4, scale)
+## bench  measure: make bench ONLY=P1 (or P4, sealed, twice, 7z-copy, 7z-lzma2, scale)
 bench: $(VENV)/.dev
 	$(if $(filter scale,$(ONLY)),,$(BIN)/python bench/run.py $(if $(ONLY),--only $(ONLY)))
 	$(if $(filter-out scale,$(ONLY)),,$(BIN)/python bench/scale.py)

@@ -1,6 +1,6 @@
 """Runs everything exhaustively, part by part, and writes what was done into docs/soak.md.
 
-usage: soak.py run [PART[@TESTS][/N]…] (parts: devices, kills, disks, properties, histories; all by default)
+usage: soak.py run [PART[@TESTS][/N]…] (parts: devices, kills, disks, properties, histories, lives; all by default)
        soak.py report          (write docs/soak.md from the parts that have been run)
 
 `devices/8` runs one of each eight cases that follow one another, drawn by a seed: `CAPSTAN_ANOMALY_SEED`, or the day's
@@ -51,6 +51,9 @@ PARTS = {
     "properties": Part("properties, with many examples", "tests/property", _MANY),
     "histories": Part(
         "any history of sets restores", "tests/e2e/test_histories.py", _MANY | {"CAPSTAN_HISTORIES": "60"}
+    ),
+    "lives": Part(
+        "any life of tapes, sets, copies and the home", "tests/e2e/test_lives_of_tapes.py", {"CAPSTAN_LIVES": "200"}
     ),
 }
 COLUMNS = (

@@ -96,11 +96,10 @@ class Capstan:
         if pool is None or not pool.verify_writes or result["state"] != SetState.COMPLETE:
             return result
         try:
-            verified = await self.verify.run_set(result["set_id"], job, library=request.library, identities=identities)
+            verified = await self.verify.run_written(
+                result["set_id"], 0, job, library=request.library, identities=identities
+            )
         except CapstanError as error:
-            for item in (error.result or {}).get("damage", ()):
-                reason = f"block {item['block']}: {item['what']}"
-                await self.manager.mark(item["cartridge"], CartridgeState.SUSPECT, reason)
             error.result = {**result, "verification": error.result}
             raise
         return {**result, "verification": verified}
@@ -294,6 +293,7 @@ def _wire(
             journal=DirectoryJournal.read(home.jobs / f"{job_id}.directories"),
         )
 
+    verify = VerifyEngine(catalog=catalog, manager=manager, store=store, clock=clock, spool=home.spool)
     sets = SetRegister(
         catalog,
         store,
@@ -330,7 +330,7 @@ def _wire(
         restore=RestoreEngine(
             catalog=catalog, manager=manager, store=store, clock=clock, spool=home.spool, open_target=open_target
         ),
-        verify=VerifyEngine(catalog=catalog, manager=manager, store=store, clock=clock, spool=home.spool),
+        verify=verify,
         rebuild=RebuildEngine(
             catalog=catalog,
             manager=manager,
@@ -341,6 +341,7 @@ def _wire(
             is_virtual=lambda name: name in settings.libraries,
         ),
         copying=CopyEngine(
+            verify=verify,
             catalog=catalog,
             manager=manager,
             ledger=ledger,

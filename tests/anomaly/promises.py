@@ -27,7 +27,7 @@ from capstan.core.backup import BackupSet, Commit, SetState
 from capstan.core.files import FileFlag, display_path
 from capstan.core.history import history_of
 from capstan.core.job import JobKind, JobState
-from capstan.errors import ParentMissing
+from capstan.errors import CapstanError, ParentMissing
 from capstan.fileindex.reading import read_rows
 from capstan.format.header import decode_header
 from capstan.format.layout import HEADER_BYTES
@@ -162,9 +162,15 @@ async def _restores(capstan: Capstan, scene: Scene, item: BackupSet, parent: Bac
     A whole set brings back exactly the tree of its time."""
     target = scene.root / item.id
     request = RestoreRequest(reference=item.id, to=target)
-    _, result = await capstan.jobs.run(
-        JobKind.RESTORE, lambda job: capstan.restore.run(request, job, IDENTITIES), library="lib"
-    )
+    try:
+        _, result = await capstan.jobs.run(
+            JobKind.RESTORE, lambda job: capstan.restore.run(request, job, IDENTITIES), library="lib"
+        )
+    except CapstanError as error:
+        async with capstan.catalog.snapshot() as catalog:
+            told = [event.data for event in await catalog.events.list() if event.kind == "job.warning"]
+        error.add_note(f"warnings: {told}")
+        raise
     assert not result["errors"]
     own, pictures = scene.picture(item.id), [scene.picture(item.id)]
     listed = await acknowledged_paths(capstan, scene, item.id)

@@ -251,6 +251,7 @@ def test_a_page_that_is_damaged_is_found_when_it_is_read(tmp_path: Path) -> None
         asyncio.run(body())
 
 
+@pytest.mark.slow
 def test_who_waits_too_long_hears_why(tmp_path: Path) -> None:
     """A writer that never ends makes another give up with a clear error; reading goes on."""
 

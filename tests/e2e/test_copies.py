@@ -109,6 +109,7 @@ def test_a_copy_is_the_same_bytes_elsewhere(written: tuple[Home, Path, str], tmp
     assert (found["state"], found["missing"]) == ("complete", [])
     answer = restored(home, set_id, tree, tmp_path / "out")
     assert [item["cartridge"] for item in answer["copies_used"]] == [barcode]
+    assert answer["files_by_cartridge"] == {barcode: answer["files"]} and answer["files_from_copies"] == answer["files"]
     home.run("verify", set_id)
 
 
@@ -166,6 +167,10 @@ def test_any_segment_may_be_destroyed_where_there_is_a_copy(written: tuple[Home,
             (used,) = answer["copies_used"]
             assert used["cartridge"] == vault and item["segment"] in used["segments"]
             assert min(used["segments"]) == item["segment"] and answer["damage"] == []
+            others = {entry["path"] for entry in answer["from_copies"]}
+            assert others and len(others) == answer["files_from_copies"] <= answer["files_by_cartridge"][vault]
+            there = {path for path in members_of(home, set_id, item["segment"]) if not Path(path).is_dir()}
+            assert there <= others
             cartridge = home.run("tape", "show", ORIGINAL).json
             assert cartridge["state"] == "suspect" and f"block {item['block']}" in cartridge["reason"]
             shutil.rmtree(out)

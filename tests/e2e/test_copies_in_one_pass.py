@@ -156,9 +156,12 @@ def test_a_cancelled_backup_goes_on_in_both(home: Home, tmp_path: Path) -> None:
     job = home.run("jobs").json[0]["job_id"]
     [found] = home.run("sets").json
     assert found["state"] == "incomplete"
+    original, copy = home.run("set", "show", found["set_id"]).json["copies"]
+    [one], [other] = barcodes(original), barcodes(copy)
+    assert len(segments_on(home, one)) == len(segments_on(home, other)) > 1
     answer = home.run("job", "resume", job)
     [copied] = answer.json["copies"]
-    assert copied["whole"] and len(copied["cartridges"]) == 1
+    assert copied["whole"] and len(copied["cartridges"]) == 1 and copied["segments_copied"] == 0
     restores_alone(home, found["set_id"], tree, tmp_path / "out")
 
 
@@ -198,3 +201,27 @@ def test_killed(home: Home, tmp_path: Path, moment: str, number: int) -> None:
     home.run("restore", found["set_id"], "--to", tmp_path / "first")
     assert describe(below(tmp_path / "first", tree)) == describe(tree)
     restores_alone(home, found["set_id"], tree, tmp_path / "out")
+
+
+def test_a_pool_that_demands_more_by_now(home: Home, tmp_path: Path) -> None:
+    """What a pool was told between a cancelled backup and its resuming holds: nothing in clear is added to a pool for
+    what is encrypted, nor anything without a proven escrow; told otherwise again, the backup goes on."""
+    two_drives(home, cartridges=4)
+    tree = make_tree(tmp_path / "source", files=60, large=9 << 20)
+    with pytest.raises(JobCancelled):
+        run_with(home, tree, FaultPlan(), cancel_at=2)
+    job = home.run("jobs").json[0]["job_id"]
+    recipient = str(pyrage.x25519.Identity.generate().to_public())
+    images = {path: path.read_bytes() for path in home.cartridge("CAP001L9").parent.glob("*.tap")}
+    home.run("pool", "change", "default", "--copy-pool", "")
+    for change, undo, code in (
+        (("--recipient", recipient), ("--no-recipients",), "refused"),
+        (("--require-escrow",), ("--no-require-escrow",), "escrow-unproven"),
+    ):
+        home.run("pool", "change", "default", *change)
+        answer = home.run_any("job", "resume", job)
+        assert answer.code and answer.json["error"]["code"] == code
+        home.run("pool", "change", "default", *undo)
+    assert {path: path.read_bytes() for path in images} == images
+    home.run("job", "resume", job)
+    assert home.run("sets").json[0]["state"] == "complete"

@@ -305,15 +305,20 @@ def files_below(folder: Path) -> dict[Path, bytes]:
 def test_damaged_files(keys: Home, key_file: Path, content: bytes) -> None:
     """A key's file that was cut off, or the store's own: named, with what to do; no new store is made in its place."""
     key = keys.run("key", "show", "escrow").json
+    others = [item["id"] for item in keys.run("key", "list").json if item["id"] != key["id"]]
     for name, arguments in (
         ("master.json", ["key", "create", "new", "--key-file", key_file]),
+        (f"{key['id']}.json", ["key", "show", "escrow"]),
         (f"{key['id']}.json", ["key", "list"]),
     ):
         path = keys.path / "keys" / name
         whole = path.read_bytes()
         path.write_bytes(content)
-        error = keys.run(*arguments, code=8).json["error"]
+        answer = keys.run(*arguments, code=8)
+        error = (answer.events[-1] if arguments[-1] == "list" else answer.json)["error"]
         assert error["code"] == "keys-damaged" and str(path) in error["message"] and error["hint"]
+        if arguments[-1] == "list":  # all others are listed
+            assert [item["id"] for item in answer.json] == others
         path.write_bytes(whole)
     (keys.path / "keys" / "master.json").unlink()
     keys.run("key", "create", "new", "--key-file", key_file, code=8)

@@ -44,6 +44,7 @@ def peak_bytes(home: Home, *arguments: str | Path) -> int:
     return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+@pytest.mark.slow
 def test_the_first_hundred_are_told_and_all_are_kept(home: Home, tmp_path: Path) -> None:
     """A person reads a hundred and where the rest is; a program gets exact counts and every single warning."""
     home.library(cartridges=1)

@@ -69,7 +69,7 @@ def restored(frames: list[Frame], rows: list[Row], target: Path) -> RecoveryRepo
     assembler = MemberAssembler(known, writer, report)
     for frame in frames:
         place = FramePlace(0, frame.tar_offset, frame.tar_bytes, 0, len(frame.payload))
-        assembler.frame(FrameData(place, "C", 0, frame.payload, None))
+        assembler.frame(FrameData(place, 0, "C", 0, frame.payload, None))
     assembler.finish()
     writer.finish()
     writer.close()

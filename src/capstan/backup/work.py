@@ -135,6 +135,7 @@ class BackupWork:
             if boundary is Boundary.FINISHED:
                 await context.phase(BackupPhase.UNLOAD)
         if boundary is Boundary.CANCELLED:
+            await self._copy.finish()  # it has what it takes for the same commit point
             raise JobCancelled(job=context.job_id)
         return boundary is Boundary.FINISHED
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from capstan.crypto.file_keystore import FileKeyStore
     from capstan.crypto.key_export import Export
     from capstan.crypto.keystore import Key
+    from capstan.errors import CapstanError
 
 key_app = typer.Typer(help="Secret keys: make, export, prove and retire them.", no_args_is_help=True)
 
@@ -56,17 +58,30 @@ def create(
 @key_app.command("list")
 def list_keys(context: typer.Context) -> None:
     """All keys, oldest first."""
-    from capstan.errors import NotFound
+    from capstan.errors import KeysDamaged, NotFound
 
-    try:
-        keys: Sequence[Key] = _store(state(context)).list()
-    except NotFound:
-        keys = []
+    keys: Sequence[Key] = []
+    damage: KeysDamaged | None = None
+    with suppress(NotFound):
+        keys, damage = _store(state(context)).readable()
+    output = state(context).output
     rows = [
         (key.name, key.id, key.kind.value, key.state.value, _day(key.created_at), _day(key.proven_at)) for key in keys
     ]
     columns = ("NAME", "ID", "KIND", "STATE", "CREATED", "PROVEN")
-    state(context).output.table([_value(key) for key in keys], columns, rows, "no keys yet")
+    if damage is None:
+        output.table([_value(key) for key in keys], columns, rows, "no keys yet")
+        return
+    if output.json_mode:
+        output.array(_then(map(_value, keys), damage))
+    elif rows:
+        output.table([], columns, rows, "")
+    raise damage
+
+
+def _then(values: Iterable[dict[str, Any]], error: CapstanError) -> Iterator[dict[str, Any]]:
+    yield from values
+    raise error
 
 
 @key_app.command("show")

@@ -105,6 +105,7 @@ def verify(
         None, metavar="[ID|BARCODE]", help="A set (id, latest:NAME, NAME@TIME) or a cartridge."
     ),
     pool: str | None = typer.Option(None, help="Every cartridge of this pool that is here, instead."),
+    copy: int | None = typer.Option(None, min=0, metavar="N", help="Only that copy of the set; 0 is the original."),
     sample: str = typer.Option("100%", help="How much of each set, in whole segments drawn at random, like 5%."),
     library: str = typer.Option(None, help="The library that has the cartridges."),
     identity: IdentityFiles = None,
@@ -122,6 +123,8 @@ def verify(
 
     if (what is None) == (pool is None):
         raise UsageError(reason="say what to verify: a set, a cartridge, or --pool NAME", hint="see --help")
+    if copy is not None and pool is not None:
+        raise UsageError(reason="--copy is about one set", hint="leave --pool out")
     percent, named = parse_percent(sample), what if pool is None else pool
     assert named is not None
 
@@ -133,14 +136,16 @@ def verify(
     given = GivenIdentities(
         identity, identity_passphrase_file, identity_passphrase_fd, passphrase_file, passphrase_fd, key_file
     )
-    cartridge = pool is None and with_home(current, is_cartridge)
+    cartridge = pool is None and copy is None and with_home(current, is_cartridge)
 
     async def work(capstan: Capstan, job: JobContext, opening: Sequence[Identity]) -> dict[str, Any]:
         verify = capstan.verify
-        run = verify.run_pool if pool is not None else verify.run_cartridge if cartridge else verify.run_set
-        return await run(named, job, library=library or "", identities=opening, percent=percent)
+        how: dict[str, Any] = {"library": library or "", "identities": opening, "percent": percent}
+        if pool is None and not cartridge:
+            return await verify.run_set(named, job, copy=copy, **how)
+        return await (verify.run_cartridge if cartridge else verify.run_pool)(named, job, **how)
 
-    parameters = {"what": what or "", "pool": pool or "", "sample": percent}
+    parameters = {"what": what or "", "pool": pool or "", "copy": copy, "sample": percent}
     result = _run(current, JobKind.VERIFY, _in_library(library, work), parameters, given.explicit(current))
     text = f"{named} is good: {result['verified_files']} files verified" + _extras(result)
     if result["segments_verified"] < result["segments"]:
@@ -239,6 +244,8 @@ def restored(result: dict[str, Any]) -> str:
     from capstan.core.sizes import format_size
 
     text = f"{result['verified_files']} files verified, {format_size(result['bytes_read_from_tape'])} read from tape"
+    if result["files_from_copies"]:
+        text += f", {result['files_from_copies']} files from copies"
     return text + _extras(result)
 
 

@@ -104,8 +104,21 @@ class FileKeyStore:
             self._unlocked = None
 
     def list(self) -> Sequence[Key]:
-        found = [self._read(path)[0] for path in self._folder.glob("*.json") if path.name != _MASTER]
-        return sorted(found, key=lambda key: (key.created_at, key.number, key.id))
+        keys, damage = self.readable()
+        if damage is not None:
+            raise damage
+        return keys
+
+    def readable(self) -> tuple[Sequence[Key], KeysDamaged | None]:
+        """All keys whose file can be read, oldest first; the first that cannot."""
+        found: list[Key] = []
+        damage: KeysDamaged | None = None
+        for path in sorted(self._folder.glob("*.json")):
+            try:
+                found += [self._read(path)[0]] if path.name != _MASTER else []
+            except KeysDamaged as error:
+                damage = damage or error
+        return sorted(found, key=lambda key: (key.created_at, key.number, key.id)), damage
 
     def get(self, key_id: str) -> Key:
         keys = self.list()

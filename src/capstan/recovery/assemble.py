@@ -150,6 +150,8 @@ class MemberAssembler:
                 member.spoil("damaged", f"its headers cannot be read ({error})", member.place)
         if placement is not None:
             self._count(row, placement)
+            if placement is not Placement.SKIPPED and entry.type is not FileType.DIRECTORY:
+                report.came_from(entry.path, member.origins)
         elif member.problem is not None:
             member.abort()
             if self._partial and member.problem.code == "lost":
@@ -225,6 +227,7 @@ class _Member:
     def __init__(self, row: Row, frame: FrameData, target: RecoveryTarget | None) -> None:
         self.row = row
         self.place = Trouble(frame.barcode, frame.block, "it begins here")
+        self.origins: dict[str, int] = {}  # the copy on each cartridge that it came from
         self.problem: Problem | None = None
         self._want = row.tar_offset
         self._sparse = bool(row.flags & FileFlag.SPARSE)
@@ -248,6 +251,7 @@ class _Member:
         elif data is None or begin > self._want:
             self.spoil("lost", _LOST)
         else:
+            self.origins[frame.barcode] = frame.copy
             end = min(begin + len(data), self.row.tar_offset + self.row.tar_bytes)
             if self._content_at < 0 and not self._find_content(data[self._want - begin :]):
                 return

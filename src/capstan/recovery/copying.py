@@ -32,6 +32,7 @@ from capstan.media.manager import TapeManager
 from capstan.recovery.copy_run import CopyRun
 from capstan.recovery.engine import stopwatch
 from capstan.recovery.select import resolve_set
+from capstan.recovery.verify import VerifyEngine
 
 _UNLOCK = "run `capstan rebuild --library NAME --identity FILE` with an identity that opens it"
 
@@ -45,6 +46,7 @@ class CopyEngine:
     def __init__(
         self,
         *,
+        verify: VerifyEngine,
         catalog: Catalog,
         manager: TapeManager,
         ledger: Ledger,
@@ -53,6 +55,7 @@ class CopyEngine:
         spool: Path,
         proven_keys: Callable[[], set[str]] = set,
     ) -> None:
+        self._verify = verify
         self._catalog = catalog
         self._manager = manager
         self._ledger = ledger
@@ -61,12 +64,17 @@ class CopyEngine:
         self._spool = spool
         self._proven_keys = proven_keys
 
-    async def run(self, reference: str, context: JobContext, *, library: str, pool: str = "") -> dict[str, Any]:
+    async def run(
+        self, reference: str, context: JobContext, *, library: str, pool: str = "", same_pass: int = 0
+    ) -> dict[str, Any]:
         """Copy what the copy of a set in `pool` (by default its pool's copy pool) lacks, to cartridges in `library`.
 
         What was committed stays, whatever happens, and running it again goes on behind it. Refused for a set that is
         not whole, IdentityNeeded for a locked one. Segments that can be read nowhere are passed over, and
         CopyIncomplete is raised at the end, with the result.
+
+        A copy of which this job has written something (`same_pass`: how many segments beside what is copied here) is
+        read again where its pool verifies writes; VerificationFailed.
         """
         elapsed = stopwatch(self._clock)
         await context.phase("search")
@@ -93,7 +101,14 @@ class CopyEngine:
         finally:
             await run.close()
             await asyncio.to_thread(shutil.rmtree, spool, ignore_errors=True)
-        return await self._result(backup_set, run, pool, elapsed())
+        result = {**await self._result(backup_set, run, pool, elapsed()), "segments_in_same_pass": same_pass}
+        async with self._catalog.snapshot() as catalog:
+            verified = (await catalog.media.get_pool(pool)).verify_writes
+        if verified and result["whole"] and (run.segments or same_pass):
+            result["verification"] = await self._verify.run_written(
+                backup_set.id, result["copy"], context, library=library
+            )
+        return result
 
     async def after_backup(self, result: dict[str, Any], context: JobContext, *, library: str) -> dict[str, Any]:
         """Copy what the copy of a set that a backup has made still lacks, if its pool wants one; the result of both.
@@ -105,12 +120,12 @@ class CopyEngine:
         if pool is None or not pool.copy_pool or backup_set.state is not SetState.COMPLETE:
             return result
         try:
-            copied = await self.run(backup_set.id, context, library=library, pool=pool.copy_pool)
+            copied = await self.run(backup_set.id, context, library=library, pool=pool.copy_pool, same_pass=same_pass)
         except CapstanError as error:
             hint = "`capstan copy --missing` catches up"
             await context.warning("copy-missed", detail=f"the set is whole, but not copied: {error}; {hint}")
             return {**result, "copies": []}
-        return {**result, "copies": [{**copied, "segments_in_same_pass": same_pass}]}
+        return {**result, "copies": [copied]}
 
     async def run_missing(self, context: JobContext, *, library: str, pool: str = "") -> dict[str, Any]:
         """Copy every whole set that lacks the copy that its pool demands; `pool`: only those to be copied to it.

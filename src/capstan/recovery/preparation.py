@@ -9,11 +9,12 @@ from typing import Any
 
 from capstan.catalog.catalog import Catalog
 from capstan.catalog.chains import Shortfall, all_commits, chain_of, find_shortfall, index_chain
-from capstan.core.backup import BackupSet, Encryption, Segment, SetState
+from capstan.core.backup import BackupSet, Commit, Encryption, Segment, SetState
+from capstan.core.coverage import is_whole
 from capstan.core.files import display_path
 from capstan.crypto.age import NoIdentity
 from capstan.crypto.identities import DriveKey, Identity
-from capstan.errors import IdentityNeeded, NotFound
+from capstan.errors import IdentityNeeded, InvalidValue, NotFound, Refused
 from capstan.fileindex.store import FileIndexStore
 from capstan.format.sealing import SegmentOpener
 from capstan.recovery.assemble import Outcome, Outcomes
@@ -107,10 +108,11 @@ async def prepare(
     with_parents: bool = True,
     before: RestoredBefore | None = None,
     identities: Sequence[Identity] | None = None,
+    copy: int | None = None,
 ) -> Prepared:
     """Find the set and what it builds on, read their tables, and plan what was not restored `before`. NotFound when
     nothing is selected; ParentMissing; IdentityNeeded when it is locked, or `identities` do not open it (None: it need
-    not be opened)."""
+    not be opened). `copy`: read that one only; InvalidValue when it is not there, Refused when it is not whole."""
     async with catalog.snapshot() as repositories:
         backup_set = await resolve_set(repositories, reference)
         if backup_set.state is SetState.LOCKED:
@@ -118,6 +120,8 @@ async def prepare(
         chain = await chain_of(repositories, backup_set) if with_parents else [backup_set]
         indexes = await index_chain(repositories, store, chain)
         commits = [await all_commits(repositories, item.id) for item in chain]
+        if copy is not None:
+            commits = [_of_copy(of, copy) for of in commits]
         barcodes = dict.fromkeys(barcode for item in chain for barcode in item.cartridges)
         barcodes |= dict.fromkeys(commit.barcode for of in commits for commit in of)
         found = [await repositories.media.find(barcode) for barcode in barcodes]
@@ -151,6 +155,16 @@ async def prepare(
         hint = f"`capstan set files {backup_set.id[:8]}` lists what there is, `capstan find` looks in all sets"
         raise NotFound(what=f"file in set {backup_set.id}", name=wanted, hint=hint)
     return prepared
+
+
+def _of_copy(commits: Sequence[Commit], copy: int) -> list[Commit]:
+    found = [commit for commit in commits if commit.copy == copy]
+    if not found:
+        known = ", ".join(str(number) for number in sorted({commit.copy for commit in commits}))
+        raise InvalidValue(what="copy", value=str(copy), reason=f"there are {known} (0 is the original)")
+    if not is_whole(found):
+        raise Refused(reason=f"copy {copy} is not whole", hint="verify its cartridges, or `capstan copy` it again")
+    return found
 
 
 def opens(segment: Segment, identities: Sequence[Identity]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,7 +53,9 @@ class RecoveryReport:
     `verified_files` those whose digest agreed.
     `warnings` are the first of them, `warning_codes` counts all by code.
     `partial`: parts of the set are gone, so that nobody knows what else should be there.
-    `damage`: places on tape, whether or not a selected file lies there. `hear` is told of every problem and warning, by
+    `damage`: places on tape, whether or not a selected file lies there. `origins`: how many files came from each
+    cartridge, those that lie on two counted in both; `from_copies`: the first files that came from copies, and where
+    from. `hear` is told of every problem and warning, by
     the thread that met it; only the first are kept here.
     """
 
@@ -75,6 +77,18 @@ class RecoveryReport:
     damage: list[Trouble] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     partial: Shortfall | None = None
+    origins: dict[str, int] = field(default_factory=dict)
+    from_copies: list[tuple[bytes, list[str]]] = field(default_factory=list)
+    from_copies_count: int = 0
+
+    def came_from(self, path: bytes, origins: Mapping[str, int]) -> None:
+        """A file is there, whole, from these cartridges (barcodes), each with the number of the copy on it."""
+        for barcode in origins:
+            self.origins[barcode] = self.origins.get(barcode, 0) + 1
+        if any(origins.values()):
+            self.from_copies_count += 1
+            if len(self.from_copies) < TOLD:
+                self.from_copies.append((path, sorted(origins)))
 
     def error(self, code: str, path: bytes, what: str, trouble: Trouble | None = None) -> None:
         """An entry that was asked for and is not there as it was stored."""
@@ -134,6 +148,11 @@ def counts(report: RecoveryReport) -> dict[str, Any]:
         "missing_cartridges": list(report.missing),
         "problems": [problem.as_dict() for problem in report.problems[:TOLD]],
         "damage": [trouble.as_dict() for trouble in report.damage[:TOLD]],
+        "files_by_cartridge": dict(sorted(report.origins.items())),
+        "files_from_copies": report.from_copies_count,
+        "from_copies": [
+            {"path": "/" + display_path(path), "cartridges": barcodes} for path, barcodes in report.from_copies
+        ],
     }
 
 

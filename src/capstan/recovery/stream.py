@@ -33,9 +33,10 @@ _PATIENCE = 0.5  # seconds after which a blocked thread looks whether the other 
 @dataclass(slots=True)
 class FrameData:
     """One frame, decompressed, or with the `trouble` that kept it from being. `barcode` and `block` say where its
-    first record lies."""
+    first record lies; `copy` is the number of the copy that it is of."""
 
     place: FramePlace
+    copy: int
     barcode: str
     block: int
     data: bytes | memoryview | None
@@ -302,7 +303,7 @@ class FrameReader:
         trouble: Trouble | None,
         opener: SegmentOpener | None = None,
     ) -> None:
-        frame = FrameData(place, run.segment.barcode, _first_block(run, place), None, trouble)
+        frame = FrameData(place, run.segment.copy, run.segment.barcode, _first_block(run, place), None, trouble)
         self._next = next(self._frames, None)
         if trouble is None:
             self._choice.read(run.segment)

@@ -73,8 +73,10 @@ class VerifyEngine:
         library: str = "",
         identities: Sequence[Identity] = (),
         percent: float = 100,
+        copy: int | None = None,
     ) -> dict[str, Any]:
-        """Read every byte of a set and compare every file's digest, every record's CRC and every segment's SHA-256.
+        """Read every byte of a set, or of one `copy` of it, and compare every file's digest, every record's CRC and
+        every segment's SHA-256.
 
         Of a set that `identities` do not open, records and segments are compared, and the files are `unchecked`; so are
         those beyond a sample of less than 100 `percent` of the segments.
@@ -83,7 +85,9 @@ class VerifyEngine:
         elapsed = stopwatch(self._clock)
         phases = Phases(context)
         await phases.enter(RestorePhase.SEARCH)
-        prepared = await prepare(self._catalog, self._store, reference, make_selector(), library, with_parents=False)
+        prepared = await prepare(
+            self._catalog, self._store, reference, make_selector(), library, with_parents=False, copy=copy
+        )
         segments = [segment for piece in prepared.pieces for segment in piece.table.segments.values()]
         sealed = not all(opens(segment, identities) for segment in segments)
         check_drive_key(prepared.backup_set, identities)
@@ -118,6 +122,24 @@ class VerifyEngine:
             **sample,
         }
         return await self._finish(report, result, context, elapsed)
+
+    async def run_written(
+        self,
+        set_id: str,
+        copy: int,
+        context: JobContext,
+        *,
+        library: str,
+        identities: Sequence[Identity] = (),
+    ) -> dict[str, Any]:
+        """`run_set` of a copy that the same job has written. Where it is damaged its cartridge becomes suspect."""
+        try:
+            return await self.run_set(set_id, context, library=library, identities=identities, copy=copy)
+        except CapstanError as error:
+            for item in (error.result or {}).get("damage", ()):
+                reason = f"block {item['block']}: {item['what']}"
+                await self._manager.mark(item["cartridge"], CartridgeState.SUSPECT, reason)
+            raise
 
     def _sampled(self, pieces: Sequence[Piece], percent: float) -> dict[str, int]:
         """Leave in the plan of each piece what was drawn; how much that is."""

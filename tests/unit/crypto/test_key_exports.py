@@ -53,6 +53,7 @@ def secrets_of(store: FileKeyStore) -> dict[str, bytes]:
     return found
 
 
+@pytest.mark.slow
 def test_it_holds_the_keys(store: FileKeyStore, export: Export, tmp_path: Path) -> None:
     """Sealed by the passphrase alone, as a file of identities; read again, each key is the store's, with its name and
     state; and no secret is in the open."""
@@ -91,6 +92,7 @@ def test_codes_make_the_file(count: int) -> None:
     assert all(0 < len(text) <= 520 for text in texts)
 
 
+@pytest.mark.slow
 @pytest.mark.requires("pdftoppm", "zbarimg", "pdftotext")
 def test_the_sheet_on_paper(store: FileKeyStore, export: Export, tmp_path: Path) -> None:
     """The codes on the pages, read from their picture in their order, are the sealed file; so are its
@@ -128,6 +130,7 @@ def test_the_sheet_on_paper(store: FileKeyStore, export: Export, tmp_path: Path)
     assert all(key.id in letters and key.recipient in letters for key in store.list())
 
 
+@pytest.mark.slow
 def test_many_keys_have_room(export: Export) -> None:
     """A sheet of hundreds of keys is drawn all the same, over as many pages as it takes."""
     pdf = as_pdf(Export(export.keys * 200, export.armored * 40, AT))

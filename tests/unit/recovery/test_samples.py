@@ -27,6 +27,7 @@ def test_what_is_no_percentage(text: str) -> None:
         parse_percent(text)
 
 
+@pytest.mark.slow
 @with_home
 async def test_whole_segments_are_drawn(home: WrittenHome) -> None:
     """As many as asked for, rounded up, never none; what lies wholly in them is verified, the rest is unchecked; over

@@ -273,6 +273,7 @@ class WrittenHome:
 
     def copier(self, proven: Callable[[], set[str]] = set) -> CopyEngine:
         return CopyEngine(
+            verify=self.verifier(),
             catalog=self.catalog,
             manager=self.manager,  # type: ignore[arg-type]
             ledger=self.ledger,
