@@ -39,7 +39,7 @@ def test_everything_in_guest(machine: WineMachine) -> None:
     checks = sorted(windows_path(path) for path in GUEST.glob("check_*.py"))
     done = machine.python(
         ["-m", "pytest", "-v", "-p", "no:cacheprovider", "--basetemp", r"C:\tests", "--durations=10", *checks, *SUITES],
-        timeout=240,
+        timeout=280,
     )
     print(done.stdout)
     assert done.returncode == 0, done.stdout[-20_000:]
