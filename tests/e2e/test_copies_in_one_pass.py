@@ -177,7 +177,8 @@ def test_what_is_left_is_only_a_copy(home: Home, tmp_path: Path) -> None:
     home.run("tape", "erase", found["cartridges"][0], "--yes")
     answer = home.run("job", "resume", job, code=2)
     assert "only there as a copy" in answer.json["error"]["message"]
-    home.run("restore", found["set_id"], "--to", tmp_path / "out")
+    told = home.run("restore", found["set_id"], "--to", tmp_path / "out").json
+    assert told["warning_codes"]["unfinished"] == 1, "each commit point within a file has a row of it"
     assert describe(below(tmp_path / "out", tree))[b"first"] == describe(tree)[b"first"]
 
 

@@ -112,6 +112,8 @@ class MemberAssembler:
             member.abort()
         self._row = next(self._rows, None)
         path = row.entry.path
+        if row.flags & FileFlag.CONTINUES and self._row is not None and self._row.tar_offset == row.tar_offset:
+            return  # the next commit point within the same file says it again
         if row.flags & FileFlag.UNREADABLE:
             self._report.warn("unreadable", path, "it could not be read when it was backed up: nothing is stored")
         elif self._partial:
