@@ -25,6 +25,7 @@ check: $(VENV)/.dev
 ## test   everything; as root on Debian it installs the programs that the tests need
 test: $(VENV)/.dev
 	./tests/packages.sh
+	$(BIN)/python tests/wine/windows_python.py
 	$(BIN)/pytest -n 2
 
 ## soak   every fault there is, hours of it; make soak PART="kills disks/8": one part, and 1 of 8 cases of another

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 
 TESTS = Path(__file__).parent
 # Seconds of test time, added up over all workers, that each suite may take on two cores.
-BUDGETS = {"unit": 120, "contract": 60, "property": 180, "golden": 90, "e2e": 900, "anomaly": 240}
+BUDGETS = {"unit": 120, "contract": 60, "property": 180, "golden": 90, "e2e": 900, "anomaly": 240, "wine": 150}
 REQUIRE_ALL = os.environ.get("CAPSTAN_TEST_REQUIRE") == "all"
 
 settings.register_profile(
@@ -32,6 +32,8 @@ def missing(name: str) -> bool:
         return os.name != "posix" or os.geteuid() != 0
     if name == "loop":  # devices that show a file as a disk
         return not Path("/dev/loop-control").exists()
+    if name.startswith("/"):  # what is downloaded
+        return not Path(name).exists()
     return shutil.which(name) is None
 
 

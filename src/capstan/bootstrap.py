@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from capstan import file_system
 from capstan.backup.engine import BackupEngine
 from capstan.backup.equipment import Equipment
 from capstan.backup.filesystem import FilesystemSource
@@ -31,6 +32,7 @@ from capstan.core.media import Cartridge, CartridgeState
 from capstan.core.suggest import not_found
 from capstan.crypto.identities import Identity
 from capstan.errors import AlreadyExists, CapstanError, NotFound, StorageFailed, TargetError
+from capstan.file_system import calls
 from capstan.fileindex.search import FileSearch
 from capstan.fileindex.store import FileIndexStore
 from capstan.format.containers import STREAM, parse_packing
@@ -283,7 +285,7 @@ def _wire(
     def open_target(request: RestoreRequest, tell: Tell, *, job_id: str, earlier: EarlierRun | None) -> RecoveryTarget:
         _check_target(home, request.to)
         return FilesystemTarget(
-            os.fsencode(request.to),
+            file_system.target_path(request.to),
             tell=tell,
             conflicts=request.conflicts,
             strip=request.strip,
@@ -375,7 +377,7 @@ def _inodes(home: Home, settings: Settings) -> frozenset[Inode]:
     found = set()
     for path in (home.path, *(home.library_path(library) for library in settings.libraries.values())):
         try:
-            status = path.stat()
+            status = calls.stat(os.fspath(path), follow_symlinks=True)
         except OSError:
             continue
         found.add((status.st_dev, status.st_ino))

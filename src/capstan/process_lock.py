@@ -14,6 +14,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+from capstan import positional_io
 from capstan.errors import InUse, StorageFailed
 
 _held: set[str] = set()
@@ -42,7 +43,7 @@ class ProcessLock:
             try:
                 _lock(descriptor)
             except OSError:
-                owner = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() if _POSIX else ""
+                owner = positional_io.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
                 os.close(descriptor)
                 raise InUse(what=self._what, pid=owner or "unknown") from None
             if not _is_at(self._path, descriptor):  # its last owner removed the file while we opened it
@@ -62,6 +63,16 @@ class ProcessLock:
                 os.close(self._descriptor)
                 self._descriptor = None
                 _held.discard(self._key)
+
+    def remove(self) -> None:
+        """Give the lock back and remove its file. Whoever has opened the file meanwhile sees that it is gone. Windows
+        removes no file that is open: there the lock goes first, and the file stays if somebody else has it by then."""
+        if sys.platform != "win32":
+            self._path.unlink(missing_ok=True)
+        self.release()
+        if sys.platform == "win32":
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
 
     def __enter__(self) -> ProcessLock:
         self.acquire()
@@ -93,8 +104,6 @@ def _is_at(path: Path, descriptor: int) -> bool:
     except FileNotFoundError:
         return False
 
-
-_POSIX = sys.platform != "win32"
 
 if sys.platform == "win32":
     import msvcrt

@@ -38,3 +38,15 @@ def test_a_file_that_is_removed_while_it_is_locked(tmp_path: Path, monkeypatch: 
             ProcessLock(path, "x").acquire()
     with ProcessLock(path, "x"):
         assert is_locked(path)
+
+
+def test_a_lock_that_goes_with_its_file(tmp_path: Path) -> None:
+    """Nothing is left of it, and it can be taken again."""
+    path = tmp_path / "x.lock"
+    lock = ProcessLock(path, "x")
+    lock.acquire()
+    lock.remove()
+    assert not path.exists()
+    lock.acquire()
+    lock.remove()
+    lock.remove()

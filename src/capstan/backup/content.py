@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
+from capstan import positional_io
 from capstan.core.files import FileEntry, FileFlag
+from capstan.file_system import calls
 from capstan.format.sparse import SparseMap
 
 ZEROS = bytes(1 << 16)
@@ -27,7 +27,7 @@ class FileContent:
         filled = 0
         while filled < len(piece) and not self._ended:
             try:
-                count = os.preadv(self._descriptor, (piece[filled:],), offset + filled)
+                count = positional_io.preadv(self._descriptor, (piece[filled:],), offset + filled)
             except OSError as error:
                 self.flags |= FileFlag.DAMAGED
                 self.trouble = error.strerror or str(error)
@@ -41,7 +41,7 @@ class FileContent:
 
     def changed_since(self, entry: FileEntry) -> bool:
         """Whether the open file was changed since `entry` was made from it."""
-        now = os.fstat(self._descriptor)
+        now = calls.fstat(self._descriptor)
         return (now.st_size, now.st_mtime_ns, now.st_ctime_ns) != (entry.size, entry.mtime_ns, entry.ctime_ns)
 
 

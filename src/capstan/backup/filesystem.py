@@ -8,11 +8,12 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from capstan import file_system
 from capstan.backup.exclude import ExcludeRules
 from capstan.backup.hard_links import HardLinks
 from capstan.backup.inode_entry import entry_of
 from capstan.backup.mount_info import MountInfo
-from capstan.backup.reach import by_descriptor, innermost_directory, open_file, open_listed, open_searched, within_reach
+from capstan.backup.reach import innermost_directory, open_file, open_listed, open_searched, within_reach
 from capstan.backup.roots import stored_roots
 from capstan.backup.source import Absence, FirstName, Inode, OpenedFile, SourceWarning
 from capstan.backup.tree_walk import TreeWalk, WalkRules, source_error
@@ -20,6 +21,7 @@ from capstan.backup.unread import Unread
 from capstan.core.files import FileEntry, FileType, is_below
 from capstan.core.mounts import Location, Mounted, MountTable
 from capstan.errors import SourceError
+from capstan.file_system import calls
 
 
 class FilesystemSource:
@@ -42,6 +44,7 @@ class FilesystemSource:
         spool: Path | None = None,
         names_in_memory: int = 500_000,
     ) -> None:
+        file_system.take_privileges()
         self._rules = WalkRules(
             roots=stored_roots(roots),
             excludes=ExcludeRules(excludes),
@@ -77,7 +80,7 @@ class FilesystemSource:
     def open(self, entry: FileEntry) -> OpenedFile:
         descriptor = self.descriptor(entry)
         try:
-            found = os.fstat(descriptor)
+            found = calls.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
                 raise OSError(2, "it is no longer a regular file", entry.path)
             opened = entry_of(entry.path, found)
@@ -95,12 +98,12 @@ class FilesystemSource:
 
     def entry(self, path: bytes) -> FileEntry:
         with within_reach(path) as (at, name):
-            found = entry_of(path, os.stat(name, dir_fd=at, follow_symlinks=False))
+            found = entry_of(path, calls.stat(name, dir_fd=at, follow_symlinks=False))
             if found is None:
                 raise OSError(2, "it is a socket", path)
             if found.type is FileType.SYMLINK:
-                found.target = os.readlink(name, dir_fd=at)
-            found.xattrs = self._unread.xattrs(by_descriptor(at, name), path)
+                found.target = calls.readlink(name, dir_fd=at)
+            found.xattrs = self._unread.xattrs(file_system.by_descriptor(at, name), path)
         return found
 
     def find_absence(self, path: bytes) -> Absence | None:
@@ -153,7 +156,7 @@ class FilesystemSource:
         except NotADirectoryError:
             return False
         try:
-            with os.scandir(descriptor) as names:
+            with calls.scandir(descriptor) as names:
                 return next(names, None) is None
         finally:
             os.close(descriptor)
@@ -163,13 +166,13 @@ def _check_root(root: bytes) -> None:
     """SourceError when a root is not there, or is a directory that cannot be listed."""
     try:
         with within_reach(root) as (at, name):
-            found = os.stat(name, dir_fd=at, follow_symlinks=False)
+            found = calls.stat(name, dir_fd=at, follow_symlinks=False)
         if stat.S_ISSOCK(found.st_mode):
-            raise SourceError(path="/" + os.fsdecode(root), reason="sockets are not stored")
+            raise SourceError(path=file_system.shown_path(root), reason="sockets are not stored")
         if stat.S_ISDIR(found.st_mode):
             descriptor = open_listed(root)
             try:
-                with os.scandir(descriptor) as names:
+                with calls.scandir(descriptor) as names:
                     next(names, None)
             finally:
                 os.close(descriptor)

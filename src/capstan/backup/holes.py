@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from capstan.backup.source import OpenedFile
+from capstan.file_system import calls
 from capstan.format.frames import OpenMember
 from capstan.format.sparse import SparseMap
 from capstan.format.tar import member_headers, padded
@@ -31,7 +32,7 @@ def find_map(descriptor: int, size: int) -> SparseMap | None:
 
     A file that is changed meanwhile gives a map that fits it at no time: the caller has to look for that behind it.
     """
-    now = os.fstat(descriptor)
+    now = calls.fstat(descriptor)
     if now.st_size != size or now.st_blocks * 512 >= size or not has_holes(descriptor, size):
         return None
     try:

@@ -7,7 +7,9 @@ import os
 import stat
 from functools import lru_cache
 
+from capstan import file_system
 from capstan.core.files import FileEntry, FileType
+from capstan.file_system import calls
 
 if os.name == "posix":
     import grp
@@ -55,11 +57,13 @@ def entry_of(path: bytes, found: os.stat_result) -> FileEntry | None:
 def read_xattrs(file: bytes | int, unread: list[str]) -> Xattrs:
     """Extended attributes of a path or descriptor, ACLs and capabilities among them, sorted by name; () where there
     are none. By descriptor it costs a third. What cannot be read is appended to `unread`, with the reason."""
-    if not hasattr(os, "listxattr"):
+    if file_system.find_streams is not None:
+        unread += file_system.find_streams(file)
+    if not hasattr(calls, "listxattr"):
         return ()
     follow = isinstance(file, int)  # a descriptor is what it is
     try:
-        names = os.listxattr(file, follow_symlinks=follow)
+        names = calls.listxattr(file, follow_symlinks=follow)
     except OSError as error:
         if error.errno not in (errno.ENOTSUP, errno.ENOENT):  # there are none; it is gone, which others will see
             unread.append(f"all attributes ({error.strerror})")
@@ -69,7 +73,7 @@ def read_xattrs(file: bytes | int, unread: list[str]) -> Xattrs:
     found = []
     for name in sorted(os.fsencode(name) for name in names):
         try:
-            found.append((name, os.getxattr(file, name, follow_symlinks=follow)))
+            found.append((name, calls.getxattr(file, name, follow_symlinks=follow)))
         except OSError as error:
             if error.errno not in (errno.ENODATA, errno.ENOENT):  # it was taken away just now
                 unread.append(f"{name.decode('utf-8', 'backslashreplace')} ({error.strerror})")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from capstan.core.mounts import Location
+from capstan.file_system import calls
 
 _TABLE = Path("/proc/self/mountinfo")
 _BY_UUID = Path("/dev/disk/by-uuid")
@@ -46,7 +47,9 @@ class MountInfo:
         self._mounts: dict[int, _Mount] = {}
         self._names: dict[int, str] = {}
         with suppress(OSError):
-            self._file = os.open(_TABLE, os.O_RDONLY | os.O_CLOEXEC)
+            if not hasattr(os, "statvfs"):
+                return  # no POSIX
+            self._file = os.open(_TABLE, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
             if self._poll is not None:
                 self._poll.register(self._file, select.POLLPRI)
             self._read()
@@ -71,7 +74,7 @@ class MountInfo:
         mount_id = self._mount_id(descriptor)
         mount = self._mounts.get(mount_id)
         if mount is None:
-            return Location(f"device {os.fstat(descriptor).st_dev}", path)
+            return Location(f"device {calls.fstat(descriptor).st_dev}", path)
         if mount_id not in self._names:
             self._names[mount_id] = _name(mount, descriptor)
         rest = path[len(mount.point) :].lstrip(b"/")

@@ -11,11 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 
+from capstan import positional_io
 from capstan.backup.content import ZEROS, FileContent, content_of, fill_zeros, same_file
 from capstan.backup.conveyor import Conveyor, ConveyorStopped
 from capstan.backup.holes import find_map, has_holes, map_again
 from capstan.backup.source import BackupSource, Deletion, DirectoryAgain, FirstName, OpenedFile, SourceWarning
 from capstan.core.files import FileEntry, FileFlag, FileType, Row, scan_key
+from capstan.file_system import calls
 from capstan.format.frames import Frame, OpenMember, ResumePoint
 from capstan.format.layout import TAR_BLOCK, TAR_END
 from capstan.format.tar import content_bytes, member_headers, padded
@@ -150,8 +152,8 @@ class Packer:
             end = start + size
             view[at:start] = headers
             piece = view[start:end]
-            count = os.preadv(descriptor, (piece,), 0)
-            now = os.fstat(descriptor)
+            count = positional_io.preadv(descriptor, (piece,), 0)
+            now = calls.fstat(descriptor)
             if now.st_blocks * 512 < size and has_holes(descriptor, size):
                 return False
         except OSError:

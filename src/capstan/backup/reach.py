@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from capstan.file_system import calls
+
 # Bytes of a path that go into one call: PATH_MAX less what `/proc/self/fd/N/` needs in front.
 LONGEST = 4000
 
@@ -14,7 +16,7 @@ _CLOEXEC = getattr(os, "O_CLOEXEC", 0)
 _NO_ATIME = getattr(os, "O_NOATIME", 0)
 _FILE = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | _CLOEXEC
 _FILE |= getattr(os, "O_BINARY", 0)
-_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _CLOEXEC
+_DIRECTORY = os.O_RDONLY | getattr(calls, "O_DIRECTORY", 0) | _CLOEXEC
 _LISTED = _DIRECTORY | getattr(os, "O_NOFOLLOW", 0)
 # Searching needs less than reading: a directory above a root may be closed to everybody but its owner's eyes.
 _SEARCHED = _LISTED | getattr(os, "O_PATH", 0)
@@ -28,24 +30,19 @@ def within_reach(path: bytes) -> Iterator[tuple[int | None, bytes]]:
     if len(rest) <= LONGEST:
         yield None, rest
         return
-    at = os.open(b"/", _SEARCHED)
+    at = calls.open(b"/", _SEARCHED)
     try:
         rest = rest[1:]
         while len(rest) > LONGEST:
             cut = rest.rfind(b"/", 0, LONGEST)
             if cut < 0:
                 raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-            inner = os.open(rest[:cut], _SEARCHED, dir_fd=at)
+            inner = calls.open(rest[:cut], _SEARCHED, dir_fd=at)
             os.close(at)
             at, rest = inner, rest[cut + 1 :]
         yield at, rest
     finally:
         os.close(at)
-
-
-def by_descriptor(descriptor: int | None, name: bytes) -> bytes:
-    """A path, for calls that take no directory descriptor, of `name` in the directory that is open as `descriptor`."""
-    return name if descriptor is None else b"/proc/self/fd/%d/%s" % (descriptor, name)
 
 
 def open_file(path: bytes) -> int:
@@ -61,7 +58,7 @@ def open_listed(path: bytes) -> int:
 def open_searched(path: bytes) -> int:
     """Open the directory at a stored path for reaching what is in it; the right to list it is not needed."""
     with within_reach(path) as (at, rest):
-        return os.open(rest, _SEARCHED, dir_fd=at)
+        return calls.open(rest, _SEARCHED, dir_fd=at)
 
 
 @contextmanager
@@ -70,18 +67,18 @@ def innermost_directory(path: bytes) -> Iterator[tuple[int, bytes, bool, bool]]:
     whether the next name on the way is there and no directory). What is not in a directory, as it is open, is not
     there. No link is followed; the descriptor is closed at the end. Raises OSError where it cannot be searched."""
     *above, last = path.split(b"/")
-    at = os.open(b"/", _SEARCHED)
+    at = calls.open(b"/", _SEARCHED)
     try:
         for depth, name in enumerate(above):
             try:
-                inner = os.open(name, _SEARCHED, dir_fd=at)
+                inner = calls.open(name, _SEARCHED, dir_fd=at)
             except (FileNotFoundError, NotADirectoryError) as error:  # a link is no directory either
                 yield at, b"/".join(above[:depth]), True, isinstance(error, NotADirectoryError)
                 return
             os.close(at)
             at = inner
         try:
-            os.stat(last, dir_fd=at, follow_symlinks=False)
+            calls.stat(last, dir_fd=at, follow_symlinks=False)
         except FileNotFoundError:
             yield at, b"/".join(above), True, False
         else:
@@ -101,7 +98,7 @@ def _open_unseen(path: bytes, flags: int, at: int | None) -> int:
     """Open without touching the access time, where we may (it takes the owner or root)."""
     if _NO_ATIME:
         try:
-            return os.open(path, flags | _NO_ATIME, dir_fd=at)
+            return calls.open(path, flags | _NO_ATIME, dir_fd=at)
         except PermissionError:
             pass
-    return os.open(path, flags, dir_fd=at)
+    return calls.open(path, flags, dir_fd=at)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Sequence
 from typing import Optional
+
+from capstan import file_system
 
 # Above the roots: the names that lead to one, or are one (None).
 RootTree = dict[bytes, Optional["RootTree"]]
@@ -15,15 +16,7 @@ def stored_roots(named: Sequence[bytes]) -> frozenset[bytes]:
 
     Links above a root are resolved: an entry cannot come back below a link. A root that is a link stays one.
     """
-    return frozenset(_real(name).lstrip(b"/") for name in named)
-
-
-def _real(name: bytes) -> bytes:
-    path = os.path.join(os.getcwdb(), name).rstrip(b"/")  # noqa: PTH109, PTH118 (bytes)
-    above, last = os.path.split(path)
-    if last in (b"", b".", b".."):
-        return os.path.realpath(path or b"/")
-    return os.path.join(os.path.realpath(above), last)  # noqa: PTH118 (bytes)
+    return frozenset(map(file_system.stored_path, named))
 
 
 def root_tree(roots: Collection[bytes]) -> RootTree | None:

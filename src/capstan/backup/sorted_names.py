@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -11,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO
 
+from capstan import positional_io
 from capstan.errors import StorageFailed
 
 _SLICE = 4096  # names that are written at once
@@ -75,7 +75,7 @@ class SortedNames:
             for first in range(0, len(names), _SLICE):
                 piece = memoryview(_END.join(names[first : first + _SLICE]) + _END)
                 while piece:
-                    written = os.pwrite(self._file.fileno(), piece, end)
+                    written = positional_io.pwrite(self._file.fileno(), piece, end)
                     piece, end = piece[written:], end + written
         except OSError as error:
             raise self._failed(error) from error
@@ -87,7 +87,7 @@ class SortedNames:
         rest = b""
         while at < end:
             try:
-                piece = os.pread(self._file.fileno(), min(_READ, end - at), at)
+                piece = positional_io.pread(self._file.fileno(), min(_READ, end - at), at)
             except OSError as error:
                 raise self._failed(error) from error
             if not piece:

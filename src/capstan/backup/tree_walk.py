@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from capstan import file_system
 from capstan.backup.exclude import ExcludeRules
 from capstan.backup.hard_links import HardLinks
 from capstan.backup.inode_entry import entry_of
 from capstan.backup.mount_info import MountInfo
-from capstan.backup.reach import LONGEST, by_descriptor, open_listed, open_searched
+from capstan.backup.reach import LONGEST, open_listed, open_searched
 from capstan.backup.roots import RootTree, root_tree
 from capstan.backup.sorted_names import SortedNames
 from capstan.backup.source import Inode, SourceWarning
@@ -22,6 +23,7 @@ from capstan.backup.unread import Unread
 from capstan.core.files import FileEntry, FileType, scan_key
 from capstan.core.mounts import MountTable
 from capstan.errors import SourceError
+from capstan.file_system import calls
 
 _ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 _MARK = b"\0"  # behind the name of a directory: it sorts as the name alone does
@@ -132,7 +134,7 @@ class TreeWalk:
             return
         try:
             try:
-                found = os.fstat(descriptor)
+                found = calls.fstat(descriptor)
                 # It may be another one by now than the one whose entry was made.
                 if not here.is_needed and self._is_skipped(found):
                     return
@@ -156,13 +158,14 @@ class TreeWalk:
     def _listing(self, descriptor: int) -> SortedNames:
         """All names of an open directory, those of directories with `_MARK`: they are listed whole, or not at all."""
         names = SortedNames(self._rules.spool, self._rules.names_in_memory)
-        with os.scandir(descriptor) as found:
+        with calls.scandir(descriptor) as found:
             names.extend(_marked_names(found))
         return names
 
     def _entries(self, path: bytes, here: _Directory, descriptor: int, names: Iterable[bytes]) -> Iterator[_Found]:
         """What is in one directory. This is the inner loop of every scan."""
         inside, root_bytes, excludes = here.above is None, here.root_bytes, self._rules.excludes
+        stat_at = calls.stat
         roots, excluding = self._rules.roots, bool(excludes) and inside  # a root in another was named by itself
         prefix = path + b"/" if path else b""
         entered_from, seen_to = self._bounds(path)
@@ -181,7 +184,7 @@ class TreeWalk:
             if excluding and child not in roots and excludes.match(child[root_bytes:], directory=directory):
                 continue
             try:
-                found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+                found = stat_at(name, dir_fd=descriptor, follow_symlinks=False)
             except OSError as error:
                 if not inside:
                     raise source_error(child, error) from None
@@ -206,7 +209,7 @@ class TreeWalk:
         kind = entry.type
         if kind is FileType.SYMLINK:
             try:
-                entry.target = os.readlink(name, dir_fd=descriptor)
+                entry.target = calls.readlink(name, dir_fd=descriptor)
             except OSError as error:
                 return warning_of(path, error)
         elif entry.links > 1 and kind is not FileType.DIRECTORY:
@@ -214,7 +217,7 @@ class TreeWalk:
             kind = entry.type
         if kind is not FileType.REGULAR and kind is not FileType.HARDLINK:
             short = len(path) < LONGEST
-            file = b"/" + path if short else by_descriptor(descriptor, name)
+            file = b"/" + path if short else file_system.by_descriptor(descriptor, name)
             entry.xattrs = self._unread.xattrs(file, path)
         return entry
 
@@ -263,7 +266,7 @@ def _marked_names(found: Iterable[os.DirEntry[str]]) -> Iterator[bytes]:
 
 def source_error(path: bytes, error: OSError) -> SourceError:
     """A root, or what leads to it, that cannot be read."""
-    return SourceError(path=os.fsdecode(b"/" + path), reason=error.strerror or str(error))
+    return SourceError(path=file_system.shown_path(path), reason=error.strerror or str(error))
 
 
 def warning_of(path: bytes, error: OSError) -> SourceWarning:

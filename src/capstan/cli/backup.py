@@ -128,7 +128,7 @@ def pace(result: dict[str, Any]) -> str:
 
 def _default_name(path: bytes) -> str:
     """A series name from the last part of the source's path, in characters that a name may have."""
-    last = os.fsdecode(path.rstrip(b"/").rpartition(b"/")[2]) or "root"
+    last = os.fsdecode(os.path.basename(path.rstrip(b"/"))) or "root"  # noqa: PTH119 (bytes)
     kept = re.sub(r"[^A-Za-z0-9._-]", "-", last)
     return (kept.lstrip("._-") or "backup")[:64]
 
@@ -138,4 +138,4 @@ def _source(text: str) -> bytes:
     from capstan.cli.session import given_path
 
     path = os.path.abspath(os.fsencode(given_path("source", text)))  # noqa: PTH100 (bytes)
-    return os.path.realpath(path) if text.endswith("/") else path
+    return os.path.realpath(path) if text.endswith(("/", os.sep)) else path

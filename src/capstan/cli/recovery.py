@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +57,7 @@ def restore(
     key_file: KeyFile = None,
 ) -> None:
     """Restore files from tape, every digest checked."""
+    from capstan import file_system
     from capstan.cli.session import given_path, with_home
     from capstan.core.backup import Conflicts
     from capstan.core.job import JobKind
@@ -73,7 +73,7 @@ def restore(
         reference=reference,
         to=given_path("to", to),
         library=library or "",
-        paths=tuple(os.fsencode(path) for path in paths or ()),
+        paths=tuple(map(file_system.selected_path, paths or ())),
         patterns=tuple(pattern),
         conflicts=conflicts,
         strip=strip,

@@ -79,7 +79,9 @@ def given_path(what: str, text: str) -> Path:
 
     if not text or "\0" in text:
         raise InvalidValue(what=what, value=text, reason="it names nothing; write . for the current directory")
-    return Path(text).absolute()
+    path = Path(text)
+    # Where there are drives, `\\` alone is above all of them: the drive of the current directory has a letter.
+    return path if path.root and not path.parts[1:] and not path.drive else path.absolute()
 
 
 def given_text(what: str, text: str | None, default: str) -> str:

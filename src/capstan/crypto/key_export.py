@@ -40,7 +40,8 @@ def export_keys(store: KeyStore, keys: Sequence[Key], passphrase: Secret, at: da
                 secret.value.decode() if is_age else f"# drive-key: {secret.value.hex()}",
             ]
     sealed = pyrage.passphrase.encrypt("".join(f"{line}\n" for line in lines).encode(), passphrase.value.decode(), True)
-    return Export(tuple(keys), sealed.decode(), at)
+    # On Windows its lines end with CR and LF: the sheet has a digest of this text, wherever it is made.
+    return Export(tuple(keys), sealed.decode().replace("\r\n", "\n"), at)
 
 
 def write_new(path: Path, content: bytes) -> None:

@@ -27,6 +27,7 @@ _KINDS = {value: key for key, value in _TYPES.items()}
 _MAX_SIZE = 8**11 - 1  # what eleven octal digits hold
 _MAX_ID = 8**7 - 1
 _XATTR = b"SCHILY.xattr."
+_OWN = b"CAPSTAN."  # what only this format has, under names that no file system gives an attribute (3.9)
 _SPARSE_1_0 = b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n"
 _SPARSE_NAME = b"GNU.sparse.name"
 _SPARSE_SIZE = b"GNU.sparse.realsize"
@@ -117,7 +118,7 @@ def _any_member(entry: FileEntry) -> bytes:
     if len(group) > 31:
         extended += _pax(b"gname", group)
     for key, value in entry.xattrs:
-        extended += _pax(_XATTR + key, value)
+        extended += _pax(key if key.startswith(_OWN) else _XATTR + key, value)
         text = acl_text(value) if key in ACL_RECORDS else None
         if text is not None:
             extended += _pax(ACL_RECORDS[key], text)
@@ -181,7 +182,9 @@ def parse_member(data: bytes | memoryview) -> tuple[FileEntry, int]:
         target=extended.get(b"linkpath") or header[157:257].rstrip(b"\0"),
         rdev_major=int(header[329:336].rstrip(b"\0") or b"0", 8),
         rdev_minor=int(header[337:344].rstrip(b"\0") or b"0", 8),
-        xattrs=tuple((key[len(_XATTR) :], value) for key, value in extended.items() if key.startswith(_XATTR)),
+        xattrs=tuple(
+            (key.removeprefix(_XATTR), value) for key, value in extended.items() if key.startswith((_XATTR, _OWN))
+        ),
         stored_bytes=stored_bytes,
     )
     return entry, offset + TAR_BLOCK
@@ -189,7 +192,7 @@ def parse_member(data: bytes | memoryview) -> tuple[FileEntry, int]:
 
 def has_extras(headers: bytes | memoryview) -> bool:
     """Whether the headers hold what no file-index row does (extended attributes): then they must be parsed."""
-    return len(headers) > 3 * TAR_BLOCK or b"SCHILY." in bytes(headers)
+    return len(headers) > 3 * TAR_BLOCK or any(word in bytes(headers) for word in (b"SCHILY.", _OWN))
 
 
 def _ustar(

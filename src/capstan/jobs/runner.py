@@ -63,10 +63,10 @@ class JobRunner:
             host=self._host,
             parameters=parameters or {},
         )
-        with self._lock(job.id):
+        with self._lock(job.id) as lock:
             async with self._catalog.transaction() as catalog:
                 await catalog.jobs.add(job)
-            return await self._supervise(job, work)
+            return await self._supervise(job, work, lock)
 
     async def resume(self, job_id: str, work: Work) -> tuple[Job, dict[str, Any]]:
         """Run `work` in a job that ended early, and return as `run` does. See `core.job.Job` for what stays of it.
@@ -76,13 +76,13 @@ class JobRunner:
         """
         await self.reap()
         job_id = (await self._resumable(job_id)).id
-        with self._lock(job_id):
+        with self._lock(job_id) as lock:
             job = await self._resumable(job_id)  # as it is now that nobody else can run it
             counts = (job.result or job.progress).get("warning_codes")
             job.pid, job.host, job.finished_at = os.getpid(), self._host, None
             job.progress, job.result, job.error = {}, {}, {}
             job.cancel_requested = False
-            return await self._supervise(job, work, counts)
+            return await self._supervise(job, work, lock, counts)
 
     async def _resumable(self, job_id: str) -> Job:
         """The job, if it ended early; Refused, with what to do instead, if not."""
@@ -96,10 +96,10 @@ class JobRunner:
         return job
 
     async def _supervise(
-        self, job: Job, work: Work, counts: dict[str, int] | None = None
+        self, job: Job, work: Work, lock: ProcessLock, counts: dict[str, int] | None = None
     ) -> tuple[Job, dict[str, Any]]:
-        """Run a job that this process holds the lock of, and hear meanwhile whether it shall stop. `counts`: of the
-        warnings of its earlier runs."""
+        """Run a job that this process holds the lock of, which goes at the end, and hear meanwhile whether it shall
+        stop. `counts`: of the warnings of its earlier runs."""
         warnings = WarningLog(warnings_path(self._folder, job.id), self._clock, counts)
         context = JobContext(job, self, self._clock, warnings)
         self._running[job.id] = context
@@ -111,7 +111,7 @@ class JobRunner:
             poll.cancel()
             with suppress(asyncio.CancelledError):
                 await poll
-            self._lock_path(job.id).unlink(missing_ok=True)
+            lock.remove()
 
     async def _run(self, context: JobContext, work: Work) -> tuple[Job, dict[str, Any]]:
         job, was = context.job, context.job.state

@@ -36,6 +36,8 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 def boot_id() -> str:
     """What tells this run of the machine from others; "" where nobody knows."""
+    if os.name != "posix":
+        return ""
     try:
         return _BOOT.read_text().strip()
     except OSError:
@@ -125,7 +127,9 @@ class DirectoryJournal:
         record = made.value + directory + b"\0"
         try:
             if self._file < 0:
-                self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+                self._file = os.open(
+                    self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600
+                )
                 os.ftruncate(self._file, self._size)
             if os.write(self._file, record) != len(record):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -11,9 +11,11 @@ import re
 import stat
 from collections.abc import Callable
 
+from capstan import file_system
 from capstan.core.backup import Conflicts
 from capstan.core.files import FileEntry, FileType, display_path
 from capstan.errors import TargetError
+from capstan.file_system import calls
 from capstan.recovery.directories import DeferredDirectories
 from capstan.recovery.earlier import DirectoryJournal, EarlierRun, Made
 from capstan.recovery.metadata import (
@@ -72,7 +74,7 @@ class FilesystemTarget:
             return False  # whoever puts it there again hears why
 
     def directory(self, entry: FileEntry) -> Placement:
-        path = self._places.stripped(entry.path)
+        path = self._path(entry)
         if not path:
             return Placement.SKIPPED
         with _Translated(entry):
@@ -81,10 +83,10 @@ class FilesystemTarget:
             if found is not None and not stat.S_ISDIR(found.st_mode):
                 if self._conflicts is not Conflicts.OVERWRITE:
                     raise TargetError(path=display_path(path), reason="something that is not a directory is there")
-                os.unlink(name, dir_fd=at)
+                calls.unlink(name, dir_fd=at)
                 found = None
             if found is None:
-                os.mkdir(name, 0o700, dir_fd=at)
+                calls.mkdir(name, 0o700, dir_fd=at)
             elif self._made(path, found):
                 self._places.made.discard(path)
             elif not self._prefers(found, entry) and path not in self._directories:
@@ -98,17 +100,20 @@ class FilesystemTarget:
 
     def symlink(self, entry: FileEntry) -> Placement:
         def make(at: int, name: bytes) -> None:
-            os.symlink(entry.target, name, dir_fd=at)
+            calls.symlink(entry.target, name, dir_fd=at)
             apply_to_name(at, name, entry, self._tell, link=True)
 
         return self._make(entry, make)
 
     def special(self, entry: FileEntry) -> Placement:
+        if not file_system.has_nodes:
+            self._tell("device", entry.path, "this system has no FIFOs and device nodes")
+            return Placement.SKIPPED
         kinds = {FileType.FIFO: stat.S_IFIFO, FileType.CHARACTER: stat.S_IFCHR, FileType.BLOCK: stat.S_IFBLK}
 
         def make(at: int, name: bytes) -> None:
             device = os.makedev(entry.rdev_major, entry.rdev_minor)
-            os.mknod(name, kinds[entry.type] | 0o600, device, dir_fd=at)
+            calls.mknod(name, kinds[entry.type] | 0o600, device, dir_fd=at)
             apply_to_name(at, name, entry, self._tell, link=False)
 
         try:
@@ -124,17 +129,17 @@ class FilesystemTarget:
         source = self._renamed.get(source, source)
 
         def make(at: int, name: bytes) -> None:
-            kept = os.dup(at)  # finding the partner may close the descriptor that was lent
+            kept = calls.dup(at)  # finding the partner may close the descriptor that was lent
             try:
                 other, partner = self._places.find(source)
-                os.link(partner, name, src_dir_fd=other, dst_dir_fd=kept, follow_symlinks=False)
+                calls.link(partner, name, src_dir_fd=other, dst_dir_fd=kept, follow_symlinks=False)
             finally:
                 os.close(kept)
 
         return self._make(entry, make)
 
     def whole_file(self, entry: FileEntry, data: memoryview) -> Placement:
-        path = self._places.stripped(entry.path)
+        path = self._path(entry)
         if not path:
             return Placement.SKIPPED
         with _Translated(entry):
@@ -143,21 +148,21 @@ class FilesystemTarget:
             if chosen is None:
                 return Placement.SKIPPED
             temporary = self._temporary_name()
-            descriptor = os.open(temporary, _CREATE, 0o600, dir_fd=at)
+            descriptor = calls.open(temporary, _CREATE, 0o600, dir_fd=at)
             try:
                 try:
                     _write_all(descriptor, data)
                     apply_to_descriptor(descriptor, entry, self._tell)
                 finally:
                     os.close(descriptor)
-                os.rename(temporary, chosen, src_dir_fd=at, dst_dir_fd=at)
+                calls.rename(temporary, chosen, src_dir_fd=at, dst_dir_fd=at)
             except BaseException:
                 _discard(at, temporary)
                 raise
             return Placement.WRITTEN
 
     def open_file(self, entry: FileEntry) -> FileSink | None:
-        path = self._places.stripped(entry.path)
+        path = self._path(entry)
         if not path:
             return None
         with _Translated(entry):
@@ -165,7 +170,7 @@ class FilesystemTarget:
             chosen = self._choose(path, at, name, entry)
             if chosen is None:
                 return None
-            return FilesystemSink(self, entry, os.dup(at), chosen, self._temporary_name())
+            return FilesystemSink(self, entry, calls.dup(at), chosen, self._temporary_name())
 
     def finish(self, *, whole: bool = True) -> None:
         """Directories get their metadata, each behind those in it: what is made in a directory changes its time."""
@@ -190,9 +195,16 @@ class FilesystemTarget:
 
     # ── how ───────────────────────────────────────────────────────────────────────────────────────────
 
+    def _path(self, entry: FileEntry) -> bytes:
+        """The stripped path; told where this system cannot hold the entry's own name."""
+        path = self._places.stripped(entry.path)
+        if path and not entry.path.endswith(path):
+            self._tell("name", entry.path, f"restored as {display_path(path)}: this system cannot hold its name")
+        return path
+
     def _make(self, entry: FileEntry, make: Callable[[int, bytes], None]) -> Placement:
         """Make something without content under a temporary name, then give it its own."""
-        path = self._places.stripped(entry.path)
+        path = self._path(entry)
         if not path:
             return Placement.SKIPPED
         with _Translated(entry):
@@ -204,7 +216,7 @@ class FilesystemTarget:
             try:
                 make(at, temporary)
                 at, _ = self._places.find(path)
-                os.rename(temporary, chosen, src_dir_fd=at, dst_dir_fd=at)
+                calls.rename(temporary, chosen, src_dir_fd=at, dst_dir_fd=at)
                 # Two names of one file are left as they are by rename(2): then the temporary one is still there.
                 _discard(at, temporary)
             except BaseException:
@@ -221,13 +233,15 @@ class FilesystemTarget:
             chosen = self._free_name(at, name, entry)
             self._renamed[path] = path[: len(path) - len(name)] + chosen
             return chosen
+        if not file_system.is_spelled(name, at):
+            raise TargetError(path=display_path(path), reason="something whose name differs only in case is there")
         if not self._prefers(found, entry):
             if entry.links > 1:
                 self._journal.note(path, Made.KEPT)
             return None
         if stat.S_ISDIR(found.st_mode):
-            os.rmdir(name, dir_fd=at)  # only an empty one gives way
             self._places.forget(path)
+            calls.rmdir(name, dir_fd=at)  # only an empty one gives way
         return name
 
     def _prefers(self, found: os.stat_result, entry: FileEntry) -> bool:
@@ -290,7 +304,7 @@ class FilesystemTarget:
         if directory and self._places.look(directory) is None:
             return
         at, _ = self._places.find(directory + b"/.")
-        with os.scandir(at) as names:
+        with calls.scandir(at) as names:
             left = [name for name in (os.fsencode(item.name) for item in names) if _TEMPORARY.fullmatch(name)]
         for name in left:
             found = _stat(at, name)
@@ -313,7 +327,7 @@ class FilesystemSink:
         self._temporary = temporary
         self._size = 0
         try:
-            self._descriptor = os.open(temporary, _CREATE, 0o600, dir_fd=at)
+            self._descriptor = calls.open(temporary, _CREATE, 0o600, dir_fd=at)
         except BaseException:
             os.close(at)
             raise
@@ -333,7 +347,7 @@ class FilesystemSink:
             try:
                 os.ftruncate(self._descriptor, self._size)
                 apply_to_descriptor(self._descriptor, self._entry, self._target._tell)
-                os.rename(self._temporary, self._name, src_dir_fd=self._at, dst_dir_fd=self._at)
+                calls.rename(self._temporary, self._name, src_dir_fd=self._at, dst_dir_fd=self._at)
             except BaseException:
                 self.abort()
                 raise
@@ -368,7 +382,7 @@ class _Translated:
 
 def _stat(at: int, name: bytes) -> os.stat_result | None:
     try:
-        return os.stat(name, dir_fd=at, follow_symlinks=False)
+        return calls.stat(name, dir_fd=at, follow_symlinks=False)
     except FileNotFoundError:
         return None
 
@@ -380,6 +394,6 @@ def _write_all(descriptor: int, data: memoryview) -> None:
 
 def _discard(at: int, name: bytes) -> None:
     try:
-        os.unlink(name, dir_fd=at)
+        calls.unlink(name, dir_fd=at)
     except FileNotFoundError:
         pass

@@ -8,7 +8,9 @@ import stat
 from collections.abc import Callable
 from contextlib import suppress
 
+from capstan import file_system
 from capstan.core.files import FileEntry, FileType
+from capstan.file_system import calls
 from capstan.recovery.target import Tell
 
 # What a system or a file system answers when it cannot or must not take something; anything else is a failure.
@@ -33,38 +35,38 @@ def apply_to_descriptor(descriptor: int, entry: FileEntry, tell: Tell) -> None:
 
 def apply_owner_and_attributes(descriptor: int, entry: FileEntry, tell: Tell) -> int:
     """Put what does not change with what is made in a directory; returns the mode that goes with the owner it has."""
-    mode = _owned(lambda uid, gid: os.fchown(descriptor, uid, gid), lambda: os.fstat(descriptor), entry, tell)
+    mode = _owned(lambda uid, gid: calls.fchown(descriptor, uid, gid), lambda: calls.fstat(descriptor), entry, tell)
     _attributes(descriptor, entry, tell)
     return mode
 
 
 def apply_mode_and_times(descriptor: int, entry: FileEntry, tell: Tell) -> None:
     """Put the rest on a directory whose owner and attributes are there."""
-    _mode_and_times(descriptor, _mode_of(os.fstat(descriptor), entry), entry, tell)
+    _mode_and_times(descriptor, _mode_of(calls.fstat(descriptor), entry), entry, tell)
 
 
 def _mode_and_times(descriptor: int, mode: int, entry: FileEntry, tell: Tell) -> None:
     with _Refusal("mode", "the mode", entry, tell):
-        os.fchmod(descriptor, mode)
+        calls.fchmod(descriptor, mode)
     with _Refusal("times", "the time", entry, tell):
-        os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
+        calls.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
 
 
 def apply_to_name(directory: int, name: bytes, entry: FileEntry, tell: Tell, *, link: bool) -> None:
     """The same for what is not opened: symbolic links (which have no mode), FIFOs and devices."""
     mode = _owned(
-        lambda uid, gid: os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False),
-        lambda: os.stat(name, dir_fd=directory, follow_symlinks=False),
+        lambda uid, gid: calls.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False),
+        lambda: calls.stat(name, dir_fd=directory, follow_symlinks=False),
         entry,
         tell,
     )
     # There is no call that takes a directory's descriptor and a name for attributes.
-    _attributes(b"/proc/self/fd/%d/%b" % (directory, name), entry, tell)
+    _attributes(file_system.by_descriptor(directory, name), entry, tell)
     if not link:
         with _Refusal("mode", "the mode", entry, tell):
-            os.chmod(name, mode, dir_fd=directory)
+            calls.chmod(name, mode, dir_fd=directory)
     with _Refusal("times", "the time", entry, tell):
-        os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=directory, follow_symlinks=False)
+        calls.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=directory, follow_symlinks=False)
 
 
 def _owned(
@@ -103,7 +105,7 @@ def _mode_of(found: os.stat_result, entry: FileEntry) -> int:
 
 
 def _attributes(file: int | bytes, entry: FileEntry, tell: Tell) -> None:
-    if not hasattr(os, "setxattr"):
+    if not hasattr(calls, "setxattr"):
         for name, _ in entry.xattrs:
             tell("xattr", entry.path, f"attribute {_shown(name)} was not restored: this system has none")
         return
@@ -112,11 +114,11 @@ def _attributes(file: int | bytes, entry: FileEntry, tell: Tell) -> None:
     for acl in _ACLS[: 2 if entry.type is FileType.DIRECTORY else 1]:
         if follow and acl not in names:
             with suppress(OSError):  # what was inherited from a directory of the target is not the file's own
-                os.removexattr(file, acl)
+                calls.removexattr(file, acl)
     # Access control lists come last: with one, the file may be no longer writable.
     for name, value in sorted(entry.xattrs, key=lambda attribute: attribute[0] in _ACLS):
         with _Refusal("xattr", f"attribute {_shown(name)}", entry, tell):
-            os.setxattr(file, name, value, follow_symlinks=follow)
+            calls.setxattr(file, name, value, follow_symlinks=follow)
 
 
 def _shown(name: bytes) -> str:

@@ -7,12 +7,14 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable
 
+from capstan import file_system
 from capstan.core.files import display_path
 from capstan.errors import TargetError
+from capstan.file_system import calls
 from capstan.recovery.write_back import FileSystems
 
 _KEPT = 64  # directories kept open: a restore goes from one to the next
-_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_DIRECTORY = os.O_RDONLY | getattr(calls, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class Places:
@@ -29,8 +31,8 @@ class Places:
         self._strip = strip
         self._on_made = on_made
         try:
-            os.makedirs(root, exist_ok=True)  # noqa: PTH103 (bytes)
-            self._root = os.open(root, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+            calls.makedirs(root, exist_ok=True)
+            self._root = calls.open(root, os.O_RDONLY | getattr(calls, "O_DIRECTORY", 0))
         except OSError as error:
             raise TargetError(path=os.fsdecode(root), reason=error.strerror or str(error)) from None
         self.file_systems = FileSystems()
@@ -43,7 +45,7 @@ class Places:
         parts = path.split(b"/")
         if not all(parts) or b".." in parts or b"." in parts or b"\0" in path:
             raise TargetError(path=display_path(path), reason="the path is not one that Capstan writes; refused")
-        return b"/".join(parts[self._strip :]) if self._strip else path
+        return b"/".join(map(file_system.fit_name, parts[self._strip :]))
 
     def find(self, path: bytes) -> tuple[int, bytes]:
         """The open directory of a stripped path, and the name in it. The descriptor is lent, until the next call."""
@@ -54,7 +56,8 @@ class Places:
         """What is at a stripped path, not followed; None when nothing is, or when it cannot be reached."""
         directory, _, name = path.rpartition(b"/")
         try:
-            return os.stat(name, dir_fd=self._directory(directory, make=False), follow_symlinks=False)
+            at = self._directory(directory, make=False)
+            return calls.stat(name, dir_fd=at, follow_symlinks=False)
         except (OSError, TargetError):
             return None
 
@@ -105,9 +108,9 @@ class Places:
 def _enter(parent: int, name: bytes, *, make: bool) -> tuple[int, bool]:
     """Open a directory, and whether it had to be made."""
     try:
-        return os.open(name, _DIRECTORY, dir_fd=parent), False
+        return calls.open(name, _DIRECTORY, dir_fd=parent), False
     except FileNotFoundError:
         if not make:
             raise
-        os.mkdir(name, 0o777, dir_fd=parent)
-        return os.open(name, _DIRECTORY, dir_fd=parent), True
+        calls.mkdir(name, 0o777, dir_fd=parent)
+        return calls.open(name, _DIRECTORY, dir_fd=parent), True

@@ -7,6 +7,9 @@ import errno
 import os
 from collections.abc import Callable
 
+from capstan import file_system
+from capstan.file_system import calls
+
 _Sync = Callable[[int], int]
 
 
@@ -15,8 +18,8 @@ class FileSystems:
     `sync`, so each must be added before the first write to it. So are an older one that nobody has heard of, and one of
     another writer: they are not told apart. Owns its descriptors.
 
-    Linux tells such errors from 5.8 on. Where there is no `syncfs` (macOS, Windows), `sync` has everything written
-    that the system can be asked for as a whole, and hears of no error.
+    Linux tells such errors from 5.8 on. Where there is no `syncfs` (macOS), `sync` has everything written that the
+    system can be asked for as a whole, and hears of no error. Windows writes a volume for administrators only.
     """
 
     def __init__(self) -> None:
@@ -24,14 +27,18 @@ class FileSystems:
 
     def add(self, descriptor: int) -> None:
         """Take in the file system of an open directory, which stays the caller's. Again changes nothing."""
-        device = os.fstat(descriptor).st_dev
+        device = calls.fstat(descriptor).st_dev
         if device not in self._descriptors:
-            self._descriptors[device] = os.dup(descriptor)
+            self._descriptors[device] = calls.dup(descriptor)
 
     def sync(self) -> None:
         """Wait until all is on disk. All are synced, then the OSError of the first that failed is raised: of what was
         written since `add` any part may be lost, and another call would not say so again."""
         failed: OSError | None = None
+        if file_system.sync_file_system is not None:
+            for descriptor in self._descriptors.values():
+                file_system.sync_file_system(descriptor)
+            return
         sync = _find_syncfs()
         for descriptor in self._descriptors.values():
             if sync is None or sync(descriptor) == 0:

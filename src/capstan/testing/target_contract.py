@@ -18,11 +18,12 @@ from capstan.errors import TargetError
 from capstan.recovery.target import Placement, RecoveryTarget, Tell
 
 TIME = 1_234_567_890_123_456_789
+_ids = (os.getuid(), os.getgid()) if os.name == "posix" else (0, 0)
 
 
 def entry(path: bytes, kind: FileType = FileType.REGULAR, **changes: object) -> FileEntry:
     """An entry owned by whoever runs the test."""
-    values = {"mode": 0o640, "uid": os.getuid(), "gid": os.getgid(), "size": 0, "mtime_ns": TIME, **changes}
+    values = {"mode": 0o640, "uid": _ids[0], "gid": _ids[1], "size": 0, "mtime_ns": TIME, **changes}
     return FileEntry(path, kind, **values)  # type: ignore[arg-type]
 
 

@@ -7,6 +7,7 @@ import os
 import struct
 import subprocess
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from capstan.core.files import FileEntry, FileType
 from capstan.format.acl import acl_text
-from capstan.format.tar import member_headers, parse_member
+from capstan.format.tar import has_extras, member_headers, parse_member
 
 COMPONENT = st.binary(min_size=1, max_size=120).filter(
     lambda b: b"/" not in b and b"\0" not in b and b not in (b".", b"..")
@@ -128,3 +129,23 @@ def test_stock_tar_restores_access_control_lists(tmp_path: Path, options: list[s
     assert os.getxattr(tmp_path / "f", "system.posix_acl_access") == LIST
     assert os.getxattr(tmp_path / "d", "system.posix_acl_access") == LIST
     assert os.getxattr(tmp_path / "d", "system.posix_acl_default") == LIST
+
+
+def test_what_files_of_windows_have(tmp_path: Path) -> None:
+    """It comes back from records of a name of its own, which GNU tar passes over: it restores the file."""
+    xattrs = (
+        (b"CAPSTAN.win.attributes", b"0x23"),
+        (b"CAPSTAN.win.sddl", b"O:BAG:BAD:P(A;;FA;;;WD)"),
+        (b"user.a", b"1"),
+    )
+    entry = FileEntry(b"C/Users/x.txt", FileType.REGULAR, 0o644, 0, 0, 4, 10**18, xattrs=xattrs)
+    headers = member_headers(entry)
+    assert parse_member(headers)[0].xattrs == xattrs
+    assert b" CAPSTAN.win.attributes=0x23\n" in headers
+    assert b"SCHILY.xattr.CAPSTAN" not in headers
+    assert has_extras(member_headers(replace(entry, xattrs=xattrs[:1])))
+    (tmp_path / "x.tar").write_bytes(headers + b"data".ljust(512, b"\0") + bytes(1024))
+    command = ["tar", "-xpf", "x.tar", "--xattrs", "--xattrs-include=*", "--no-same-owner"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "C/Users/x.txt").read_text() == "data"

@@ -20,6 +20,7 @@ from bisect import bisect_left
 from contextlib import suppress
 from pathlib import Path
 
+from capstan import positional_io
 from capstan.scsi.virtual.storage import Storage
 
 _FRAME = 8  # bytes of framing around a record
@@ -82,7 +83,7 @@ class TapeImage:
 
     def check_filemark(self, number: int) -> None:
         """BadRecord when the bytes of a filemark are no longer those of one."""
-        if os.pread(self._file, len(_MARK), self._map[number] >> 1) != _MARK:
+        if positional_io.pread(self._file, len(_MARK), self._map[number] >> 1) != _MARK:
             raise BadRecord(f"filemark {number} is damaged")
 
     def is_encrypted(self, number: int) -> bool:
@@ -103,7 +104,7 @@ class TapeImage:
         length = self.record_length(number)
         wanted = into[: min(length, len(into))]
         try:
-            got = os.preadv(self._file, [wanted], (self._map[number] >> 1) + 4) if wanted else 0
+            got = positional_io.preadv(self._file, [wanted], (self._map[number] >> 1) + 4) if wanted else 0
         except OSError as error:
             raise BadRecord(f"record {number}: {error}") from error
         if got != len(wanted):
@@ -158,7 +159,7 @@ class TapeImage:
 
     def _put(self, parts: list[bytes | memoryview], size: int) -> None:
         self._dirty = True
-        written = os.pwritev(self._file, parts, self._end)
+        written = positional_io.pwritev(self._file, parts, self._end)
         if written != size:
             os.ftruncate(self._file, self._end)
             raise OSError(errno.ENOSPC, "the disk under the virtual cartridge is full", str(self.path))
@@ -179,7 +180,7 @@ class TapeImage:
     def _write_map(self) -> None:
         if self._mapped < len(self._map):
             missing = self._map[self._mapped :].tobytes()
-            written = os.pwrite(self._map_file, missing, self._mapped * 8)
+            written = positional_io.pwrite(self._map_file, missing, self._mapped * 8)
             self._mapped += written // 8
             if written != len(missing):
                 raise OSError(errno.ENOSPC, "the disk under the virtual cartridge is full", str(self._map_path))
@@ -187,7 +188,7 @@ class TapeImage:
     def _load(self) -> None:
         """Take the map as far as it agrees with the image, then walk the rest of the image."""
         size = os.fstat(self._file).st_size
-        while chunk := os.pread(self._map_file, _CHUNK * 8, len(self._map) * 8):
+        while chunk := positional_io.pread(self._map_file, _CHUNK * 8, len(self._map) * 8):
             self._map.frombytes(chunk[: len(chunk) // 8 * 8])
             if len(chunk) < _CHUNK * 8:
                 break
@@ -219,7 +220,7 @@ class TapeImage:
         if offset >= size:
             return False
         if mark:
-            return offset + len(_MARK) <= size and os.pread(self._file, 4, offset) == _MARK
+            return offset + len(_MARK) <= size and positional_io.pread(self._file, 4, offset) == _MARK
         head = self._word(offset)
         stop = offset + _size(head)
         return _is_record(head) and stop <= size and self._word(stop - 4) == head
@@ -240,7 +241,7 @@ class TapeImage:
             self._end = stop
 
     def _word(self, offset: int) -> int:
-        return int.from_bytes(os.pread(self._file, 4, offset), "little")
+        return int.from_bytes(positional_io.pread(self._file, 4, offset), "little")
 
 
 def _size(word: int) -> int:

@@ -61,7 +61,7 @@ def load_json(kind: type[T], path: Path, *, hint: str) -> T:
 def replace_file(storage: Storage, path: Path, data: bytes) -> None:
     """Give `path` the content `data`, whole or not at all, durable when it returns."""
     temporary = path.with_name(path.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
     try:
         left = memoryview(data)
         while left:  # a disk that fills up takes a part, and refuses only what comes next
