@@ -12,7 +12,7 @@ import asyncio
 from functools import partial
 from typing import Any
 
-from capstan.backup.copy_channel import CopyChannel, CopyFellBehind
+from capstan.backup.copy_channel import CopyChannel
 from capstan.backup.equipment import Equipment
 from capstan.catalog.copies import copies_of
 from capstan.core.backup import BackupSet
@@ -111,7 +111,7 @@ class SecondCopy:
         try:
             while await self._use_one_cartridge():
                 pass
-        except (CapstanError, CopyFellBehind) as error:
+        except Exception as error:  # noqa: BLE001 (whatever it is, it is not the backup's)
             if not self._ready.is_set():  # nothing was begun: whoever copies it afterwards tells what still fails
                 await self._context.tell("copy.later", pool=self._pool, reason=str(error))
                 return
@@ -142,7 +142,13 @@ class SecondCopy:
 
     async def _write(self, mounted: MountedCartridge, writer: CopyWriter) -> bool:
         while True:
-            written = await mounted.lane.run(self.mirror.write_until_commit, writer)
+            writing = asyncio.ensure_future(mounted.lane.run(self.mirror.write_until_commit, writer))
+            try:
+                written = await asyncio.shield(writing)
+            except asyncio.CancelledError:
+                self.mirror.close()  # the drive's thread waits for what comes, and nothing will
+                await asyncio.wait([writing])
+                raise
             if written is None:
                 return False
             await self._equipment.ledger.enter_copy(written)

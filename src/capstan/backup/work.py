@@ -107,9 +107,11 @@ class BackupWork:
 
     async def close(self) -> None:
         """Stop threads and tasks; harmless twice."""
-        await self._copy.abandon()
-        await self._progress.close()
-        await asyncio.to_thread(self._pipeline.stop)
+        try:
+            await self._copy.abandon()
+        finally:
+            await self._progress.close()
+            await asyncio.to_thread(self._pipeline.stop)
 
     async def _use_one_cartridge(self) -> bool:
         """Mount a cartridge of the pool and write until it is full; True when the set is finished."""

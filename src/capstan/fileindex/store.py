@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -115,7 +116,8 @@ class FileIndexStore:
         for path in self._all_parts(set_id):
             stem = path.name.partition(".")[0]
             if stem not in kept and int(stem.partition("-")[0]) in history:
-                path.unlink(missing_ok=True)
+                with suppress(OSError):  # it is only in the way
+                    path.unlink()
 
     def announce(self, set_id: str, header_sha256: str, file_key: bytes) -> None:
         """Take note, until `entered`, of an INDEX that is about to be written, and of what opens it.
@@ -140,7 +142,8 @@ class FileIndexStore:
 
     def entered(self, set_id: str, header_sha256: str) -> None:
         """The catalog has an INDEX: it need not be announced any more."""
-        (self._folder(set_id) / f"{header_sha256}{_ANNOUNCED}").unlink(missing_ok=True)
+        with suppress(OSError):  # what is entered is not looked for
+            (self._folder(set_id) / f"{header_sha256}{_ANNOUNCED}").unlink()
 
     def remove(self, set_id: str) -> None:
         """Forget a set. Harmless when it is not there."""
