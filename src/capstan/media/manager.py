@@ -183,10 +183,12 @@ class TapeManager:
         The new UUID is in the catalog before it is on the tape, so that a label is known for ours whenever we die.
         """
         policy = (await self.pool(pool)).policy if pool else PoolPolicy()
-        now = self._clock.now()
-        label = Label(new_uuid(), cartridge.barcode, pool, now, record_bytes=self._record_bytes, policy=policy)
-        before = replace(cartridge, uuid=label.uuid, state=CartridgeState.SCRATCH, reason=_LABELLING)
+        size, now = self._record_bytes, self._clock.now()
+        label = Label(new_uuid(), cartridge.barcode, pool, now, record_bytes=size, policy=policy)
         async with self._catalog.transaction() as catalog:
+            known = await catalog.media.get(cartridge.barcode)  # its place may have changed since
+            before = replace(known, uuid=label.uuid, state=CartridgeState.SCRATCH, reason=_LABELLING)
+            before.loads = cartridge.loads
             if cartridge.uuid:
                 await catalog.backups.remove_commits(cartridge.uuid)
             await catalog.media.save(before)
@@ -229,7 +231,7 @@ class TapeManager:
     ) -> tuple[DriveSlot, Cartridge]:
         async with library.robot:
             inventory = await library.inventory()
-            cartridge = await self._choose(library, barcode, pool, context, avoid)
+            cartridge = await self._choose(library, inventory, barcode, pool, context, avoid)
             if not library.tidied:
                 for error in await library.tidy(inventory, cartridge.barcode):
                     await context.warning("drive-failed", detail=str(error))
@@ -254,21 +256,27 @@ class TapeManager:
         return slot, cartridge
 
     async def _choose(
-        self, library: OpenLibrary, barcode: str | None, pool: str | None, context: JobReporter, avoid: Collection[str]
+        self,
+        library: OpenLibrary,
+        inventory: Inventory,
+        barcode: str | None,
+        pool: str | None,
+        context: JobReporter,
+        avoid: Collection[str],
     ) -> Cartridge:
         busy = {slot.address for slot in library.drives.values() if slot.busy}
+        taken = {element.barcode for element in inventory.drives if element.place in busy}
         if barcode is not None:
             async with self._catalog.snapshot() as catalog:
                 cartridge = await catalog.media.find(barcode)
             if cartridge is None or not cartridge.place:
                 raise CartridgeMissing(barcodes=barcode)
-            if cartridge.place in {str(address) for address in busy}:
+            if barcode in taken:
                 raise NoDriveAvailable(library=library.name, hint=f"cartridge {barcode} is in use by another job")
             return cartridge
         wanted = await self.pool(pool or DEFAULT_POOL)
         async with self._catalog.snapshot() as catalog:
             present = await catalog.media.list(library=library.name)
-        taken = {item.barcode for item in present if item.place in {str(address) for address in busy}}
         unavailable = taken | self._refused.get(context.job_id, set()) | set(avoid)
         chosen = choose_for_writing(present, wanted, unavailable=unavailable)
         if chosen is None:
