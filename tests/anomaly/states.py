@@ -21,7 +21,7 @@ from harness import describe
 from operations import Operation
 from scene import Scene
 
-from capstan.media.manager import _LABELLING
+from capstan.media.cartridges import LABELLING
 
 _OF_A_PROCESS = re.compile(rb"\.capstan-\d+-")
 _DATABASE = "catalog.db"
@@ -38,7 +38,7 @@ def _warning_codes(told: str) -> str:
 
 def _reason(text: str) -> Any:
     """Only one of them is more than words."""
-    return text if text == _LABELLING else bool(text)
+    return text if text == LABELLING else bool(text)
 
 
 def _nothing(value: Any) -> None:

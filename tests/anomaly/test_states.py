@@ -75,7 +75,7 @@ def test_every_column_of_the_catalog_counts(copy: Scene) -> None:
 def test_of_a_reason_it_counts_that_there_is_one(copy: Scene) -> None:
     """And whether it is the one that says that a label was begun."""
     found = []
-    for reason in ("", "broken", "worn out", states._LABELLING):
+    for reason in ("", "broken", "worn out", states.LABELLING):
         with closing(sqlite3.connect(copy.home / "catalog.db")) as database:
             database.execute("UPDATE cartridges SET reason = ?", (reason,))
             database.commit()

@@ -23,7 +23,7 @@ from typing import Any
 from capstan.backup.request import BackupRequest
 from capstan.bootstrap import Capstan, open_home
 from capstan.core.job import Event, JobKind
-from capstan.media import manager
+from capstan.media import cartridges
 
 
 def die() -> None:
@@ -87,7 +87,7 @@ def watch_ledger(capstan: Capstan, moment: str, number: int) -> None:
 
 
 def watch_labels(moment: str, number: int) -> None:
-    write = manager.write_label
+    write = cartridges.write_label
     count = 0
 
     def watched(*arguments: Any) -> Any:
@@ -98,7 +98,7 @@ def watch_labels(moment: str, number: int) -> None:
             die()
         return result
 
-    manager.write_label = watched  # type: ignore[assignment]
+    cartridges.write_label = watched  # type: ignore[assignment]
 
 
 if __name__ == "__main__":

@@ -155,7 +155,7 @@ class SecondCopy:
             self.segments += len(written.manifest.segments)
             if writer.early_warning:
                 barcode = mounted.cartridge.barcode
-                await self._equipment.manager.mark(barcode, CartridgeState.FULL, "the end of the tape was reached")
+                await self._equipment.manager.cartridges.mark_full(barcode)
                 self.mirror.wants_commit = False
                 return await asyncio.to_thread(self.mirror.wait_for_more)
 
@@ -184,6 +184,6 @@ class SecondCopy:
     async def _mark_failed(self, barcode: str, error: CapstanError) -> None:
         manager = self._equipment.manager
         if error.code == "end-of-medium":
-            await manager.mark(barcode, CartridgeState.FULL, "the end of the tape was reached")
+            await manager.cartridges.mark_full(barcode)
         elif error.remedy is Remedy.NEW_CARTRIDGE:
-            await manager.mark(barcode, CartridgeState.SUSPECT, str(error))
+            await manager.cartridges.mark(barcode, CartridgeState.SUSPECT, str(error))

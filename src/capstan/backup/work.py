@@ -160,9 +160,7 @@ class BackupWork:
                     await self._enter(written, writing=boundary is not Boundary.CANCELLED)
                 full = boundary is Boundary.CARTRIDGE_FULL
                 if full or (written is not None and written.early_warning):
-                    await equipment.manager.mark(
-                        cartridge.barcode, CartridgeState.FULL, "the end of the tape was reached"
-                    )
+                    await equipment.manager.cartridges.mark_full(cartridge.barcode)
                 if full and cartridge.index_block < 0 and not self._commits_on(cartridge.barcode):
                     raise CartridgeTooSmall(barcode=cartridge.barcode)
                 if boundary is not Boundary.COMMITTED:
@@ -221,11 +219,11 @@ class BackupWork:
         if error.remedy is not Remedy.NEW_CARTRIDGE:
             return
         if error.code == "end-of-medium":
-            await manager.mark(cartridge.barcode, CartridgeState.FULL, "the end of the tape was reached")
+            await manager.cartridges.mark_full(cartridge.barcode)
             if mounted.cartridge.index_block < 0 and not self._commits_on(cartridge.barcode):
                 raise CartridgeTooSmall(barcode=cartridge.barcode) from error
         else:
-            await manager.mark(cartridge.barcode, CartridgeState.SUSPECT, str(error))
+            await manager.cartridges.mark(cartridge.barcode, CartridgeState.SUSPECT, str(error))
 
     def _commits_on(self, barcode: str) -> bool:
         return any(link.barcode == barcode for link in self._chain.commits)

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
 from capstan.catalog.catalog import Catalog
 from capstan.clock import Clock
-from capstan.core.ids import new_uuid
 from capstan.core.job import JobReporter
-from capstan.core.media import Cartridge, CartridgeState, Pool, PoolPolicy
+from capstan.core.media import Cartridge, CartridgeState
 from capstan.errors import (
     CapstanError,
     CartridgeMissing,
-    Damaged,
     DeviceError,
     NoCartridgeAvailable,
     NoDriveAvailable,
-    NotCapstanTape,
     Remedy,
     TapeAheadOfCatalog,
     TransportError,
     WriteProtected,
 )
 from capstan.format.append import FoundIndex, examine_tail, go_to_end
-from capstan.format.label import Label, read_label, write_label
+from capstan.format.label import Label, read_label
 from capstan.format.layout import DEFAULT_RECORD_BYTES
+from capstan.media.cartridges import DEFAULT_POOL, Cartridges
 from capstan.media.checks import check_label
 from capstan.media.drive_keys import DriveKeys, give_keys
 from capstan.media.lane import DriveLane
@@ -36,9 +34,6 @@ from capstan.media.library import DriveSlot, OpenDevices, OpenLibrary, element_o
 from capstan.media.selection import choose_for_writing
 from capstan.tape.changer import DriveAddress, Element, Inventory
 from capstan.tape.drive import DriveStatus, TapeDrive
-
-DEFAULT_POOL = "default"
-_LABELLING = "its label is being written"
 
 
 class Purpose(Enum):
@@ -83,7 +78,7 @@ class TapeManager:
         self._catalog = catalog
         self._clock = clock
         self._open_devices = open_devices
-        self._record_bytes = record_bytes
+        self.cartridges = Cartridges(catalog, clock, record_bytes)
         self._on_ahead = on_ahead
         self.keys = DriveKeys()
         self._libraries: dict[str, OpenLibrary] = {}
@@ -102,15 +97,6 @@ class TapeManager:
         while self._libraries:
             _, library = self._libraries.popitem()
             await library.close()
-
-    async def mark(
-        self, barcode: str, state: CartridgeState, reason: str, *, was: Sequence[CartridgeState] = tuple(CartridgeState)
-    ) -> None:
-        """Note what became of a cartridge, if it is in one of the states `was`."""
-        async with self._catalog.transaction() as catalog:
-            cartridge = await catalog.media.get(barcode)
-            if cartridge.state in was:
-                await catalog.media.save(replace(cartridge, state=state, reason=reason))
 
     @asynccontextmanager
     async def mount(
@@ -177,48 +163,6 @@ class TapeManager:
                 await stop_if_ahead(mounted, tail.ahead)
         await mounted.lane.run(go_to_end, mounted.cartridge)
 
-    async def relabel(self, mounted_on: DriveLane, cartridge: Cartridge, pool: str) -> Cartridge:
-        """Write a new label: everything that was on the cartridge is gone. Returns its new row.
-
-        The new UUID is in the catalog before it is on the tape, so that a label is known for ours whenever we die.
-        """
-        policy = (await self.pool(pool)).policy if pool else PoolPolicy()
-        size, now = self._record_bytes, self._clock.now()
-        label = Label(new_uuid(), cartridge.barcode, pool, now, record_bytes=size, policy=policy)
-        async with self._catalog.transaction() as catalog:
-            known = await catalog.media.get(cartridge.barcode)  # its place may have changed since
-            before = replace(known, uuid=label.uuid, state=CartridgeState.SCRATCH, reason=_LABELLING)
-            before.loads = cartridge.loads
-            if cartridge.uuid:
-                await catalog.backups.remove_commits(cartridge.uuid)
-            await catalog.media.save(before)
-        written = await mounted_on.run(write_label, label)
-        after = replace(
-            before,
-            state=CartridgeState.AVAILABLE if pool else CartridgeState.SCRATCH,
-            reason="",
-            pool=pool,
-            record_bytes=label.record_bytes,
-            end_block=written.end_block,
-            tape_files=written.tape_files,
-            index_block=-1,
-            index_sha256="",
-            written_bytes=0,
-            labelled_at=label.labelled_at,
-        )
-        async with self._catalog.transaction() as catalog:
-            await catalog.media.save(after)
-        return after
-
-    async def pool(self, name: str) -> Pool:
-        """The pool of that name; `default` is made when it is first asked for."""
-        async with self._catalog.transaction() as catalog:
-            found = await catalog.media.find_pool(name)
-            if found is None and name == DEFAULT_POOL:
-                found = Pool(name, self._clock.now(), description="what has no other pool")
-                await catalog.media.add_pool(found)
-            return found or await catalog.media.get_pool(name)
-
     # ── into the drive ────────────────────────────────────────────────────────────────────────────────
 
     async def _load(
@@ -274,7 +218,7 @@ class TapeManager:
             if barcode in taken:
                 raise NoDriveAvailable(library=library.name, hint=f"cartridge {barcode} is in use by another job")
             return cartridge
-        wanted = await self.pool(pool or DEFAULT_POOL)
+        wanted = await self.cartridges.pool(pool or DEFAULT_POOL)
         async with self._catalog.snapshot() as catalog:
             present = await catalog.media.list(library=library.name)
         unavailable = taken | self._refused.get(context.job_id, set()) | set(avoid)
@@ -341,32 +285,12 @@ class TapeManager:
             await context.warning("write-protected", detail=f"cartridge {cartridge.barcode} is write-protected")
             return None
         if writing and pool is not None and cartridge.state is CartridgeState.SCRATCH:
-            if not await self._is_scratch(slot.lane, cartridge, context):
+            if not await self.cartridges.is_scratch(slot.lane, cartridge, context):
                 return None
-            cartridge = await self.relabel(slot.lane, cartridge, pool)
+            cartridge = await self.cartridges.relabel(slot.lane, cartridge, pool)
         label = await slot.lane.run(read_label, barcode=cartridge.barcode)
         check_label(cartridge, label)
         return MountedCartridge(slot.lane, cartridge, label)
-
-    async def _is_scratch(self, lane: DriveLane, cartridge: Cartridge, context: JobReporter) -> bool:
-        """Whether a cartridge that the catalog calls scratch may be written over: it is blank, or holds the very label
-        that the catalog knows. Somebody else's is marked foreign; one of ours that is unknown stops everything: this
-        catalog is older than the tape."""
-        try:
-            label = await lane.run(read_label, barcode=cartridge.barcode)
-        except NotCapstanTape as error:
-            if error.parameters["found"] == "blank" or cartridge.reason == _LABELLING:
-                return True
-            await self.mark(cartridge.barcode, CartridgeState.FOREIGN, str(error))
-            await context.warning("foreign-cartridge", detail=str(error))
-            return False
-        except Damaged:
-            if cartridge.reason == _LABELLING:
-                return True
-            raise
-        if label.uuid == cartridge.uuid:
-            return True
-        raise TapeAheadOfCatalog(barcode=cartridge.barcode, block=0)
 
     def _note_failure(self, context: JobReporter, barcode: str, error: CapstanError) -> None:
         """A cartridge that failed is not tried again by this job; after a lost position once more, to see what is on

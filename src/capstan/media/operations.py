@@ -43,7 +43,7 @@ class TapeOperations:
         Refused when the catalog knows sets on it (erase it first); NotCapstanTape for somebody else's tape;
         TapeAheadOfCatalog for a label of ours that the catalog does not know.
         """
-        await self._manager.pool(check_name("pool", pool))
+        await self._manager.cartridges.pool(check_name("pool", pool))
         cartridge = await self._cartridge(barcode)
         if await self._sets(cartridge):
             reason = f"cartridge {barcode} holds sets"
@@ -51,7 +51,7 @@ class TapeOperations:
         async with self._manager.load_raw(cartridge.library, barcode, context) as lane:
             if not overwrite:
                 await self._check_free(lane, cartridge)
-            return await self._manager.relabel(lane, cartridge, pool)
+            return await self._manager.cartridges.relabel(lane, cartridge, pool)
 
     async def erase(self, barcode: str, context: JobReporter, *, long: bool) -> dict[str, Any]:
         """Make a cartridge scratch: a new label, and nothing behind it. `long` also overwrites the medium (hours).
@@ -63,10 +63,10 @@ class TapeOperations:
         cartridge = await self._cartridge(barcode)
         async with self._manager.load_raw(cartridge.library, barcode, context) as lane:
             lost = await self._forget(cartridge)
-            cartridge = await self._manager.relabel(lane, cartridge, "")
+            cartridge = await self._manager.cartridges.relabel(lane, cartridge, "")
             if long:
                 await lane.run(_erase_long)
-                cartridge = await self._manager.relabel(lane, cartridge, "")
+                cartridge = await self._manager.cartridges.relabel(lane, cartridge, "")
         return {"barcode": barcode, "state": cartridge.state.value, **lost}
 
     async def import_all(self, library: str, context: JobReporter) -> list[dict[str, str]]:

@@ -132,7 +132,7 @@ class CopyRun:
         finally:
             writer.discard()
         if writer.early_warning:
-            await self._manager.mark(cartridge.barcode, CartridgeState.FULL, "the end of the tape was reached")
+            await self._manager.cartridges.mark_full(cartridge.barcode)
             if cartridge.index_block < 0 and self._commits == before:
                 raise CartridgeTooSmall(barcode=cartridge.barcode)
 
@@ -189,9 +189,9 @@ class CopyRun:
         if error.remedy is not Remedy.NEW_CARTRIDGE:
             return
         if error.code != "end-of-medium":
-            await self._manager.mark(barcode, CartridgeState.SUSPECT, str(error))
+            await self._manager.cartridges.mark(barcode, CartridgeState.SUSPECT, str(error))
             return
-        await self._manager.mark(barcode, CartridgeState.FULL, "the end of the tape was reached")
+        await self._manager.cartridges.mark_full(barcode)
         async with self._catalog.snapshot() as catalog:
             if (await catalog.media.get(barcode)).index_block < 0:
                 raise CartridgeTooSmall(barcode=barcode) from error

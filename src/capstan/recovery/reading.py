@@ -284,7 +284,7 @@ class Mounts:
 
     async def _suspect(self, barcode: str, reason: str) -> None:
         holds_sets = (CartridgeState.AVAILABLE, CartridgeState.FULL)
-        await self._manager.mark(barcode, CartridgeState.SUSPECT, reason, was=holds_sets)
+        await self._manager.cartridges.mark(barcode, CartridgeState.SUSPECT, reason, was=holds_sets)
         await self._context.tell("cartridge.suspect", cartridge=barcode, reason=reason)
 
     async def __aenter__(self) -> Mounts:

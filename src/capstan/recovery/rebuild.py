@@ -29,8 +29,9 @@ from capstan.format.copy_writer import link_of
 from capstan.format.index_reader import LockedIndex
 from capstan.format.manifest import CommitLink
 from capstan.jobs.context import JobContext
+from capstan.media.cartridges import DEFAULT_POOL
 from capstan.media.ledger import Ledger, settle
-from capstan.media.manager import DEFAULT_POOL, Purpose, TapeManager
+from capstan.media.manager import Purpose, TapeManager
 from capstan.recovery.histories import Choice, Found, choose_history
 from capstan.recovery.inspection import Inspection, inspect_cartridge
 from capstan.recovery.pools_again import PoolAgain, demand_again

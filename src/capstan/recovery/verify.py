@@ -138,7 +138,7 @@ class VerifyEngine:
         except CapstanError as error:
             for item in (error.result or {}).get("damage", ()):
                 reason = f"block {item['block']}: {item['what']}"
-                await self._manager.mark(item["cartridge"], CartridgeState.SUSPECT, reason)
+                await self._manager.cartridges.mark(item["cartridge"], CartridgeState.SUSPECT, reason)
             raise
 
     def _sampled(self, pieces: Sequence[Piece], percent: float) -> dict[str, int]:

@@ -33,6 +33,7 @@ from capstan.format.tar import content_bytes, member_headers, padded
 from capstan.format.writer import CommitWritten, SetChain, SetWriter, TapeEnd
 from capstan.jobs.context import JobContext
 from capstan.jobs.warning_log import WarningLog
+from capstan.media.cartridges import Cartridges
 from capstan.media.drive_keys import DriveKeys
 from capstan.media.lane import DriveLane
 from capstan.media.ledger import Ledger
@@ -90,6 +91,7 @@ class MemoryManager:
     def __init__(self, home: WrittenHome) -> None:
         self._home = home
         self.keys = DriveKeys()
+        self.cartridges = Cartridges(home.catalog, home.clock, RECORD)
         self.mounts: list[str] = []
         self.drives = 2
         self.busy: set[str] = set()
@@ -146,10 +148,6 @@ class MemoryManager:
         tail = await mounted.lane.run(examine_tail, mounted.cartridge)
         assert not tail.ahead
         await mounted.lane.run(go_to_end, mounted.cartridge)
-
-    async def mark(self, barcode: str, state: CartridgeState, reason: str, **_: object) -> None:
-        async with self._home.catalog.transaction() as catalog:
-            await catalog.media.save(replace(await catalog.media.get(barcode), state=state, reason=reason))
 
 
 class WrittenHome:
