@@ -14,6 +14,7 @@ from capstan.errors import IdentityNeeded
 from capstan.fileindex.store import FileIndexStore
 from capstan.format.append import FoundIndex
 from capstan.format.index_reader import LockedIndex, read_index
+from capstan.format.spooling import spooling
 from capstan.media.ledger import Ledger
 from capstan.media.manager import MountedCartridge, stop_if_ahead
 
@@ -50,7 +51,7 @@ class Adoption:
             else:
                 await stop_if_ahead(mounted, ahead)
         for found in wanted:
-            with TemporaryDirectory(dir=self._spool) as folder:
+            with spooling(self._spool), TemporaryDirectory(dir=self._spool) as folder:
                 index = await mounted.lane.run(
                     read_index,
                     found.header.block,

@@ -26,6 +26,7 @@ from capstan.errors import (
     Refused,
 )
 from capstan.fileindex.store import FileIndexStore
+from capstan.format.spooling import spooling
 from capstan.jobs.context import JobContext
 from capstan.media.ledger import Ledger
 from capstan.media.manager import TapeManager
@@ -96,7 +97,8 @@ class CopyEngine:
             pool=pool,
         )
         try:
-            await asyncio.to_thread(spool.mkdir, parents=True, exist_ok=True)
+            with spooling(spool):
+                await asyncio.to_thread(spool.mkdir, parents=True, exist_ok=True)
             await run.run()
         finally:
             await run.close()

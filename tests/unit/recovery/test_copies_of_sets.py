@@ -368,9 +368,15 @@ async def test_a_copy_that_a_killed_process_wrote_is_taken_in(home: WrittenHome,
     with pytest.raises(KeyboardInterrupt):
         await home.copy(set_id)
     monkeypatch.undo()
-    adoption = Adoption(catalog=home.catalog, ledger=home.ledger, store=home.store, spool=home.spool)
+    (home.folder / "file").touch()
+    adoption, none = (
+        Adoption(catalog=home.catalog, ledger=home.ledger, store=home.store, spool=spool)
+        for spool in (home.spool, home.folder / "file")
+    )
     async with home.manager.mount("lib", barcode="V1L9", context=home.context()) as mounted:
         tail = await mounted.lane.run(examine_tail, before)
+        with pytest.raises(StorageFailed):
+            await none.take_in(mounted, tail.ahead)  # type: ignore[arg-type]
         assert await adoption.take_in(mounted, tail.ahead) == frozenset()  # type: ignore[arg-type]
     result = await home.copy(set_id)
     assert (result["whole"], result["segments_copied"]) == (True, 0)
@@ -402,3 +408,15 @@ async def test_no_room_in_the_spool(home: WrittenHome, monkeypatch: MonkeyPatch)
     await erase(home, "A1L9")
     await home.restore(set_id)
     assert home.target.files == home.content(set_id)
+
+
+@with_home
+async def test_the_spool_cannot_be_made(home: WrittenHome) -> None:
+    """The disk's refusal is told as one; with the disk mended the same command copies."""
+    await labelled(home, "V1L9")
+    set_id = await home.write("docs", tree(5), ["A1L9"])
+    home.spool.rename(home.folder / "away")
+    home.spool.touch()
+    assert isinstance(await raised(home.copy(set_id)), StorageFailed)
+    home.spool.unlink()
+    assert (await home.copy(set_id))["whole"]
