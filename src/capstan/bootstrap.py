@@ -37,7 +37,7 @@ from capstan.fileindex.search import FileSearch
 from capstan.fileindex.store import FileIndexStore
 from capstan.format.containers import STREAM, parse_packing
 from capstan.format.layout import ArchiveParameters
-from capstan.home_keys import named_drive_key, named_recipients, proven_keys
+from capstan.home_keys import named_drive_key, named_recipients, proven_keys, retired_keys
 from capstan.jobs.context import JobContext
 from capstan.jobs.runner import JobRunner
 from capstan.media.adoption import Adoption
@@ -301,6 +301,7 @@ def _wire(
         host=host,
         chain_limit=settings.engine.chain_limit,
         proven_keys=partial(proven_keys, home),
+        retired_keys=partial(retired_keys, home),
         drive_keys=manager.keys,
     )
     return Capstan(

@@ -42,6 +42,11 @@ def proven_keys(home: Home) -> set[str]:
     return {key.id for key in stored_keys(home) if key.proven_at and key.state is KeyState.ACTIVE}
 
 
+def retired_keys(home: Home) -> set[str]:
+    """Ids of the keys that nothing new should be written for."""
+    return {key.id for key in stored_keys(home) if key.state is KeyState.RETIRED}
+
+
 def named_recipients(home: Home, texts: Sequence[str]) -> list[str]:
     """The recipients that texts name, each once, in canonical form: `age1…`, an SSH public key, `@FILE`, or a key
     of this home that is not retired. InvalidValue."""

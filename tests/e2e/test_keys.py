@@ -144,6 +144,19 @@ def test_rotation(keys: Home, key_file: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_pool_of_a_retired_key(keys: Home, key_file: Path, tree: Path) -> None:
+    """Backups go on, and each says that the key is retired, until the pool is given the next one."""
+    keys.library()
+    keys.run("pool", "create", "vault", "--recipient", "escrow")
+    new = keys.run("key", "rotate", "escrow", "--key-file", key_file).json
+    backup = ("backup", tree, "--name", "t", "--pool", "vault")
+    warned = keys.run(*backup).json
+    assert (warned["state"], warned["warning_codes"]) == ("complete", {"retired-key": 1})
+    keys.run("pool", "change", "vault", "--recipient", new["id"])
+    assert keys.run(*backup).json["warning_codes"] == {}
+
+
+@pytest.mark.slow
 def test_the_home_is_lost(keys: Home, key_file: Path, sheet_phrase: Path, tmp_path: Path) -> None:
     """The sheet of an export, as text, brings every key back into a new home, with its name, id and state; once more
     changes nothing. It opens what was sealed for its recipient, also without any home."""

@@ -37,7 +37,8 @@ def _encryption(drive_key: str, recipients: list[str]) -> Encryption:
 
 class SetRegister:
     """One for a process. `chain_limit`: sets in a chain after which each further one asks for a full one.
-    `proven_keys`: ids of the keys an export of which has opened something; `drive_keys`: what jobs were given."""
+    `proven_keys`: ids of the keys an export of which has opened something; `retired_keys`: of those that nothing new
+    should be written for; `drive_keys`: what jobs were given."""
 
     def __init__(
         self,
@@ -48,9 +49,11 @@ class SetRegister:
         host: str,
         chain_limit: int,
         proven_keys: Callable[[], set[str]],
+        retired_keys: Callable[[], set[str]],
         drive_keys: DriveKeys,
     ) -> None:
         self._proven_keys = proven_keys
+        self._retired_keys = retired_keys
         self._drive_keys = drive_keys
         self._catalog = catalog
         self._store = store
@@ -106,6 +109,9 @@ class SetRegister:
                 check_writable(pool, backup_set, self._proven_keys())
             await catalog.backups.add(backup_set)
         await context.set_created(backup_set.id)
+        for key in sorted(self._retired_keys().intersection(backup_set.keys)):
+            detail = f"the set is encrypted for key {key}, which is retired: name its successor (docs/keys.md)"
+            await context.warning("retired-key", detail=detail)
         return backup_set
 
     async def _mounts(self, parent: BackupSet | None, source: BackupSource) -> MountTable:
