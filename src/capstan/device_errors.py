@@ -93,7 +93,7 @@ class DriveKeyNeeded(DeviceError):
 
 class HardwareError(DeviceError):
     code = "hardware-error"
-    remedy = Remedy.OPERATOR
+    remedy = Remedy.NEW_DRIVE
     hint = "look at the drive's display and TapeAlerts; use another drive"
 
 

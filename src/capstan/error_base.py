@@ -12,6 +12,7 @@ class Remedy(Enum):
     RETRY = "retry"  # the same again may work
     REPOSITION = "reposition"  # go back to the last known position, compare, go on
     NEW_CARTRIDGE = "new-cartridge"  # go back to the last commit point and go on with another cartridge
+    NEW_DRIVE = "new-drive"  # the same, with another drive
     OPERATOR = "operator"  # a person must do something first
     ABORT = "abort"  # nothing can be done by going on
 

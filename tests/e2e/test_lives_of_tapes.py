@@ -1,5 +1,6 @@
-"""Whatever happens to tapes, sets, copies and the home, in whatever order: what the catalog calls whole restores, a
-copy that is called whole restores alone, and a rebuild never finds less than there was.
+"""Whatever happens to tapes, sets, copies and the home, in whatever order: what the catalog calls whole restores as
+long as one copy of it is there, a copy that is called whole restores alone, and a rebuild never finds less than there
+was. What was lost with a cartridge is named.
 
 A walk is drawn from its seed: `CAPSTAN_LIVES` walks in the soak, a few otherwise. A failure shows the steps before it.
 """
@@ -11,11 +12,14 @@ import json
 import os
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyrage
 import pytest
 from harness import SMALL, Home, below, describe, make_tree
 from test_catalog_lost import forget
@@ -30,13 +34,24 @@ pytestmark = pytest.mark.slow
 
 WALKS = int(os.environ.get("CAPSTAN_LIVES", "3"))
 STEPS = 14
-TOLERATED = {"no-cartridge-available", "tape-ahead-of-catalog", "copy-incomplete", "parent-missing", "refused"}
+STEP_NAMES = ["change", "cancel", "kill", "resume", "copy", "erase", "take_out", "lose", "put_back", "pool", "remember"]
+TOLERATED = {
+    "no-cartridge-available",
+    "tape-ahead-of-catalog",
+    "copy-incomplete",
+    "cartridge-missing",
+    "refused",
+    "wrong-cartridge",
+}
+ERRORS = ("parent-missing", "set-partial")
 Tree = dict[bytes, tuple[Any, ...]]
 
 
 class Life:
     """A home with two drives and a pool with a copy pool, and what was ever backed up there. `pictures`: what the
-    source was for each set. `begun`: a job that was cancelled, and what the source was then."""
+    source was for each set; `killed`: for those whose backup did not live to say which it was. `begun`: a job that was
+    cancelled, and what the source was then. `gone`: cartridges that were taken out for good. Half of the lives are
+    sealed."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.chance = random.Random(seed)
@@ -44,28 +59,27 @@ class Life:
         self.home = Home(folder / "home")
         self.home.configure(**SMALL, commit_bytes=1 << 20, spooled_segment_bytes=1 << 20, codec="none")
         self.home.library("8MiB", cartridges=14, slots=16, drives=2)
-        self.home.run("pool", "create", "vault")
-        self.home.run("pool", "create", "default", "--copy-pool", "vault")
+        sealed: tuple[str, ...] = ()
+        self.opening: tuple[str | Path, ...] = ()
+        if self.chance.random() < 0.5:
+            identity = pyrage.x25519.Identity.generate()
+            (folder / "identity").write_text(str(identity))
+            sealed = ("--recipient", str(identity.to_public()))
+            self.opening = ("--identity", folder / "identity")
+        self.home.run("pool", "create", "vault", *sealed)
+        self.home.run("pool", "create", "default", "--copy-pool", "vault", *sealed)
         self.tree = make_tree(folder / "source", files=6, large=1 << 20)
         self.pictures: dict[str, list[Tree]] = {}
+        self.killed: list[Tree] = []
         self.begun: tuple[str, Tree] | None = None
+        self.gone: set[str] = set()
         self.older = False  # the home was put back, and not rebuilt since
         self.steps: list[str] = []
         self.snapshots = 0
 
     def go(self) -> None:
         """One step."""
-        names = ["back_up"] * 4 + [
-            "change",
-            "cancel",
-            "resume",
-            "copy",
-            "erase",
-            "lose",
-            "put_back",
-            "pool",
-            "remember",
-        ]
+        names = ["back_up"] * 4 + STEP_NAMES
         name = "rebuild" if self.older and self.chance.random() < 0.5 else self.chance.choice(names)
         self.steps.append(name)
         getattr(self, f"_{name}")()
@@ -121,10 +135,33 @@ class Life:
         except JobCancelled as stopped:
             self.begun = str(stopped.parameters["job"]), describe(self.tree)
             for item in self.home.run("sets").json:
-                if item["state"] == "complete" and item["set_id"] not in self.pictures:  # that was its last one
-                    self.pictures[item["set_id"]] = [describe(self.tree)]
+                if (item["name"], item["state"]) == ("c", "complete") and item[
+                    "set_id"
+                ] not in self.pictures:  # that was its last one
+                    self.pictures[item["set_id"]] = [describe(self.tree)]  # that was its last commit point
         except CapstanError as error:
             assert error.code in TOLERATED, error
+
+    def _kill(self) -> None:
+        self._change()
+        moment, number = self.chance.choice(["written", "entered", "labelled", "event"]), self.chance.randint(1, 4)
+        self.steps[-1] += f" {moment} {number}"
+        killer = [sys.executable, str(Path(__file__).with_name("killer.py"))]
+        arguments = [self.home.path, self.tree, "k", moment, number]
+        ended = subprocess.run([*killer, *map(str, arguments)], capture_output=True, text=True, check=False)
+        assert ended.returncode in (0, -9) or any(code in ended.stderr for code in ERRORS), ended.stderr[-3000:]
+        self.killed.append(describe(self.tree))
+
+    def _take_out(self) -> None:
+        used = [item["barcode"] for item in self.home.run("tape", "list").json if item["uuid"] and item["place"]]
+        if not used or len(self.gone) == 2 or self.older:
+            return
+        self.gone.add(self.chance.choice(used))
+        path = self.home.path / "libraries/lib/library.json"
+        layout = json.loads(path.read_text())
+        layout["places"] = {place: item for place, item in layout["places"].items() if item not in self.gone}
+        path.write_text(json.dumps(layout))
+        self.home.run("library", "inventory", "lib")
 
     def _resume(self) -> None:
         if self.begun is None or describe(self.tree) != self.begun[1]:
@@ -140,7 +177,8 @@ class Life:
         self.command("copy", "--missing")
 
     def _erase(self) -> None:
-        used = [item["barcode"] for item in self.home.run("tape", "list").json if item["uuid"] and item["pool"]]
+        known = self.home.run("tape", "list").json
+        used = [item["barcode"] for item in known if item["uuid"] and item["pool"] and item["place"]]
         if used and not self.older:
             self.command("tape", "erase", self.chance.choice(used), "--yes")
 
@@ -151,7 +189,7 @@ class Life:
         assert before <= self.whole()
 
     def _rebuild(self) -> None:
-        self.home.run("rebuild", "--library", "lib")
+        self.home.run("rebuild", "--library", "lib", *self.opening)
         self.older = False
 
     def _remember(self) -> None:
@@ -176,32 +214,57 @@ class Life:
         self.home.run_any("pool", "change", "default", *option)
 
     def whole(self) -> set[str]:
-        """The sets that the catalog calls complete, and all that they build on too."""
+        """The sets that the catalog calls complete, and all that they build on too, and of each of which one copy lies
+        in the library."""
         sets = {item["set_id"]: item for item in self.home.run("sets").json}
+        here = {set_id for set_id in sets if self._is_here(set_id)}
         found = set()
         for set_id in sets:
             chain = [set_id]
             while sets[chain[-1]]["parent_id"] in sets:
                 chain.append(sets[chain[-1]]["parent_id"])
-            if not sets[chain[-1]]["parent_id"] and all(sets[item]["state"] == "complete" for item in chain):
+            if (
+                not sets[chain[-1]]["parent_id"]
+                and here.issuperset(chain)
+                and all(sets[item]["state"] == "complete" for item in chain)
+            ):
                 found.add(set_id)
         return found
 
+    def _is_here(self, set_id: str) -> bool:
+        copies = self.home.run("set", "show", set_id).json["copies"]
+        return any(copy["whole"] and self.gone.isdisjoint(used_by(copy)) for copy in copies)
+
     def check(self) -> None:
-        """All that is called whole is."""
-        for set_id in sorted(self.whole()):
+        """All that is called whole is, and what is not there for want of a cartridge is said to be on it."""
+        whole = self.whole()
+        for item in self.home.run("sets").json:
+            if item["state"] == "complete" and item["set_id"] not in whole:
+                self._is_missed(item["set_id"])
+        for set_id in sorted(whole):
             self._restores(set_id)
             shown = self.home.run("set", "show", set_id).json
             for copy in shown["copies"] if shown["type"] == "full" else []:
-                if copy["whole"]:
-                    with self.only({item["barcode"] for item in copy["cartridges"]}):
+                if copy["whole"] and self.gone.isdisjoint(used_by(copy)):
+                    with self.only(used_by(copy)):
                         self._restores(set_id)
 
     def _restores(self, set_id: str) -> None:
         out = self.folder / "out"
-        self.home.run("restore", set_id, "--to", out)
-        assert describe(below(out, self.tree)) in self.pictures[set_id], set_id
+        self.home.run("restore", set_id, "--to", out, *self.opening)
+        assert describe(below(out, self.tree)) in self.pictures.get(set_id, self.killed), set_id
         shutil.rmtree(out)
+
+    def _is_missed(self, set_id: str) -> None:
+        """Restored as far as it can be, or not begun: either way with the names of cartridges, which are gone."""
+        out = self.folder / "out"
+        answer = self.home.run_any("restore", set_id, "--to", out, *self.opening)
+        if answer.code == 0:  # segments of several copies make up for each other
+            assert describe(below(out, self.tree)) in self.pictures.get(set_id, self.killed), set_id
+        else:
+            told = json.dumps(answer.json["error"])
+            assert any(barcode in told for barcode in self.gone) or answer.json["error"]["code"] in ERRORS, told
+        shutil.rmtree(out, ignore_errors=True)
 
     @contextmanager
     def only(self, barcodes: set[str]) -> Iterator[None]:
@@ -215,6 +278,10 @@ class Life:
         yield
         path.write_text(before)
         self.home.run("library", "inventory", "lib")
+
+
+def used_by(copy: dict[str, Any]) -> set[str]:
+    return {item["barcode"] for item in copy["cartridges"]}
 
 
 @pytest.mark.parametrize("seed", range(WALKS))

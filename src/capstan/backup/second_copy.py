@@ -16,9 +16,8 @@ from capstan.backup.copy_channel import CopyChannel
 from capstan.backup.equipment import Equipment
 from capstan.catalog.copies import copies_of
 from capstan.core.backup import BackupSet
-from capstan.core.media import CartridgeState
 from capstan.core.pool_rules import check_copyable
-from capstan.errors import CapstanError, DeviceError, Remedy, TransportError
+from capstan.errors import CapstanError
 from capstan.fileindex.store import IndexPart
 from capstan.format.copy_writer import CopyWriter, Interval, link_of
 from capstan.format.writer import CommitWritten, TapeEnd
@@ -134,9 +133,6 @@ class SecondCopy:
             self._ready.set()
             try:
                 return await self._write(mounted, writer)
-            except (DeviceError, TransportError) as error:
-                await self._mark_failed(mounted.cartridge.barcode, error)
-                raise
             finally:
                 writer.discard()
 
@@ -180,10 +176,3 @@ class SecondCopy:
             clock=self._equipment.clock,
             announce=partial(self._equipment.store.announce, self._set.id),
         )
-
-    async def _mark_failed(self, barcode: str, error: CapstanError) -> None:
-        manager = self._equipment.manager
-        if error.code == "end-of-medium":
-            await manager.cartridges.mark_full(barcode)
-        elif error.remedy is Remedy.NEW_CARTRIDGE:
-            await manager.cartridges.mark(barcode, CartridgeState.SUSPECT, str(error))

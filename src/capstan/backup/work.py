@@ -21,25 +21,22 @@ from capstan.backup.session import Boundary, write_until_boundary
 from capstan.backup.source import SourceWarning
 from capstan.core.backup import BackupSet, Encryption
 from capstan.core.job import BackupPhase
-from capstan.core.media import CartridgeState
+from capstan.core.media import Cartridge
 from capstan.core.mounts import Mounted, MountTable
 from capstan.crypto.identities import DriveKey
 from capstan.errors import (
     CapstanError,
     CartridgeTooSmall,
-    DeviceError,
+    EndOfMedium,
     IdentityNeeded,
     JobCancelled,
-    Remedy,
-    TransportError,
 )
 from capstan.fileindex.chain import ChainSet
 from capstan.format.containers import STREAM
 from capstan.format.writer import CommitWritten, SetChain, SetWriter, TapeEnd
 from capstan.jobs.context import JobContext
+from capstan.media.attempts import Attempts
 from capstan.media.manager import MountedCartridge, Purpose
-
-_FRUITLESS = 3  # mounts in a row that may fail without one commit point between them
 
 
 class BackupWork:
@@ -89,19 +86,14 @@ class BackupWork:
         )
         await asyncio.to_thread(self._pipeline.wait_first)
         await context.phase(BackupPhase.COMPRESS)
-        fruitless = 0
+        attempts = Attempts(context)
         while True:
             before = self._chain.sequence
             try:
                 if await self._use_one_cartridge():
                     return
-            except (DeviceError, TransportError) as error:
-                if error.remedy not in (Remedy.NEW_CARTRIDGE, Remedy.REPOSITION):
-                    raise
-                fruitless = 0 if self._chain.sequence > before else fruitless + 1
-                if fruitless >= _FRUITLESS:
-                    raise
-                await context.warning("cartridge-failed", detail=str(error))
+            except CapstanError as error:
+                await attempts.go_on(error, fruitful=self._chain.sequence > before)
                 if (await self._go_back()).final:
                     return  # it was the way home that failed
 
@@ -129,8 +121,8 @@ class BackupWork:
             await context.phase(BackupPhase.WRITE, cartridge=mounted.cartridge.barcode)
             try:
                 boundary = await self._write(mounted)
-            except (DeviceError, TransportError) as error:
-                await self._mark_failed(mounted, error)
+            except EndOfMedium as error:
+                await self._check_used(mounted.cartridge, error)
                 raise
             finally:
                 self._progress.unmounted()
@@ -213,17 +205,11 @@ class BackupWork:
         self._copy.committed(written, part)
         await self._context.committed(sequence=written.commit.sequence, cartridge=written.commit.barcode)
 
-    async def _mark_failed(self, mounted: MountedCartridge, error: CapstanError) -> None:
-        """Keep a cartridge that failed from being chosen again, and stop if none can ever do."""
-        manager, cartridge = self._equipment.manager, mounted.cartridge
-        if error.remedy is not Remedy.NEW_CARTRIDGE:
-            return
-        if error.code == "end-of-medium":
-            await manager.cartridges.mark_full(cartridge.barcode)
-            if mounted.cartridge.index_block < 0 and not self._commits_on(cartridge.barcode):
-                raise CartridgeTooSmall(barcode=cartridge.barcode) from error
-        else:
-            await manager.cartridges.mark(cartridge.barcode, CartridgeState.SUSPECT, str(error))
+    async def _check_used(self, cartridge: Cartridge, error: EndOfMedium) -> None:
+        """Stop if no cartridge can ever do."""
+        if cartridge.index_block < 0 and not self._commits_on(cartridge.barcode):
+            await self._equipment.manager.cartridges.mark_full(cartridge.barcode)
+            raise CartridgeTooSmall(barcode=cartridge.barcode) from error
 
     def _commits_on(self, barcode: str) -> bool:
         return any(link.barcode == barcode for link in self._chain.commits)

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Protocol
 
 from capstan.core.backup import BackupSet, Commit, Segment, SetState
+from capstan.core.health import Drive, Load
 from capstan.core.job import Event, Job, JobState
 from capstan.core.media import Cartridge, CartridgeState, Pool
 
@@ -75,6 +76,32 @@ class MediaRepository(Protocol):
         ...
 
     async def remove(self, barcode: str) -> None: ...
+
+
+class HealthRepository(Protocol):
+    async def get_drive(self, serial: str) -> Drive:
+        """By serial number."""
+        ...
+
+    async def find_drive(self, serial: str) -> Drive | None: ...
+    async def list_drives(self, *, library: str | None = None) -> Sequence[Drive]:
+        """In order of library and element."""
+        ...
+
+    async def save_drive(self, drive: Drive) -> None:
+        """Update the row with this serial number, or add it."""
+        ...
+
+    async def save_load(self, load: Load) -> None:
+        """Update the row with this id, or add it."""
+        ...
+
+    async def list_loads(
+        self, *, drive: str | None = None, barcode: str | None = None, failed: bool = False, limit: int | None = None
+    ) -> Sequence[Load]:
+        """Oldest first, those of the drive or of the cartridge (of either, when both are given); with `limit` the
+        newest of them; `failed`: only those with a failure that still counts."""
+        ...
 
 
 class BackupRepository(Protocol):
@@ -155,6 +182,8 @@ class Repositories(Protocol):
     def jobs(self) -> JobRepository: ...
     @property
     def media(self) -> MediaRepository: ...
+    @property
+    def health(self) -> HealthRepository: ...
     @property
     def backups(self) -> BackupRepository: ...
     @property

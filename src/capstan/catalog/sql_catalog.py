@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 from capstan.catalog import schema
 from capstan.catalog.backup_repository import SqlBackupRepository
 from capstan.catalog.catalog import Repositories
+from capstan.catalog.health_repository import SqlHealthRepository
 from capstan.catalog.media_repository import SqlMediaRepository
 from capstan.catalog.repositories import SqlEventRepository, SqlJobRepository, get_setting, put_setting
 from capstan.durable_files import sync_folder
@@ -32,6 +33,7 @@ class SqlRepositories:
         self._session = session
         self.jobs = SqlJobRepository(session)
         self.media = SqlMediaRepository(session)
+        self.health = SqlHealthRepository(session)
         self.backups = SqlBackupRepository(session)
         self.events = SqlEventRepository(session)
 

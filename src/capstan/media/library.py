@@ -12,6 +12,7 @@ from capstan.catalog.catalog import Catalog
 from capstan.clock import Clock
 from capstan.core.media import Cartridge, CartridgeState
 from capstan.errors import CapstanError, CartridgeMissing, ChangerError, MediaError, NotFound
+from capstan.media.health import DriveFacts
 from capstan.media.lane import DriveLane
 from capstan.tape.changer import DriveAddress, Element, Inventory, MediaChanger, Place, SlotAddress
 from capstan.tape.drive import TapeDrive
@@ -45,10 +46,12 @@ OpenDevices = Callable[[str], LibraryDevices]
 
 @dataclass(slots=True)
 class DriveSlot:
-    """One drive of the library while this process uses it."""
+    """One drive of the library while this process uses it. `device`: what its errors name it."""
 
     address: DriveAddress
     lane: DriveLane
+    facts: DriveFacts
+    device: str
     busy: bool = False
     broken: str = ""
 
@@ -120,9 +123,21 @@ class OpenLibrary:
         slot = self.drives.get(address.element)
         if slot is None:
             drive = self.devices.open_drive(element.drive_serial, address.element)
-            slot = DriveSlot(address, DriveLane(drive, f"{self.name}-{address.element}"))
+            known = drive.identity
+            facts = DriveFacts(
+                known.serial or f"{self.name}-{address.element}",
+                self.name,
+                address.element,
+                " ".join(part for part in (known.vendor, known.product, known.revision) if part),
+            )
+            slot = DriveSlot(address, DriveLane(drive, f"{self.name}-{address.element}"), facts, drive.address)
             self.drives[address.element] = slot
         return slot
+
+    def serial_of(self, element: Element) -> str:
+        """That of the drive in `element`: its own if it was opened, else what the changer says."""
+        slot = self.drives.get(element.place.element)
+        return slot.facts.serial if slot else element.drive_serial or f"{self.name}-{element.place.element}"
 
     async def send_home(self, slot: DriveSlot) -> None:
         """Unload the cartridge in `slot` and bring it to the slot it came from, or to any free one. Under `robot`.

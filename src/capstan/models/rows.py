@@ -46,6 +46,8 @@ class Row(DeclarativeBase):
         dict[str, Any]: JSON,
         list[str]: JSON,
         list[Any]: JSON,
+        list[int]: JSON,
+        dict[str, int]: JSON,
         list[dict[str, Any]]: JSON,
         int: BigInteger,
         str: String,
@@ -130,6 +132,37 @@ class CartridgeRow(Row):
     written_at: Mapped[datetime | None]
     verified_at: Mapped[datetime | None]
     verify_result: Mapped[str] = mapped_column(Text)
+
+
+class DriveRow(Row):
+    __tablename__ = "drives"
+    serial: Mapped[str] = mapped_column(String(64), primary_key=True)
+    library: Mapped[str] = mapped_column(String(64))
+    element: Mapped[int]
+    created_at: Mapped[datetime]
+    product: Mapped[str] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str] = mapped_column(Text)
+    loads: Mapped[int]
+    wants_cleaning: Mapped[bool]
+    cleaned_at: Mapped[datetime | None]
+
+
+class LoadRow(Row):
+    __tablename__ = "loads"
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    drive: Mapped[str] = mapped_column(String(64), index=True)
+    barcode: Mapped[str] = mapped_column(String(32), index=True)
+    job_id: Mapped[str] = mapped_column(String(16))
+    loaded_at: Mapped[datetime]
+    unloaded_at: Mapped[datetime | None]
+    code: Mapped[str] = mapped_column(String(64))
+    error: Mapped[str] = mapped_column(Text)
+    medium: Mapped[bool]
+    state_before: Mapped[str] = mapped_column(String(16))
+    settled: Mapped[bool]
+    alerts: Mapped[list[int]]
+    counters: Mapped[dict[str, int]]
 
 
 class SetRow(Row):

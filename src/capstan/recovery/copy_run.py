@@ -13,20 +13,25 @@ from typing import Any
 from capstan.catalog.catalog import Catalog
 from capstan.clock import Clock
 from capstan.core.backup import BackupSet
-from capstan.core.media import CartridgeState
-from capstan.errors import CapstanError, CartridgeTooSmall, DeviceError, NoDriveAvailable, Remedy, TransportError
+from capstan.errors import (
+    CapstanError,
+    CartridgeTooSmall,
+    DeviceError,
+    EndOfMedium,
+    NoDriveAvailable,
+    TransportError,
+)
 from capstan.fileindex.store import FileIndexStore
 from capstan.format.copy_writer import Copied, CopyWriter
 from capstan.format.writer import TapeEnd
 from capstan.jobs.context import JobContext
+from capstan.media.attempts import Attempts
 from capstan.media.ledger import Ledger
 from capstan.media.manager import MountedCartridge, Purpose, TapeManager
 from capstan.recovery.copy_source import CopySource
 from capstan.recovery.copy_work import CopyWork, IntervalWork, kept_checksums, look_for_work
 from capstan.recovery.engine import stopwatch, ticking
 from capstan.tape.drive import TapeDrive
-
-_FRUITLESS = 3  # mounts in a row that may fail without one commit point between them
 
 
 class CopyRun:
@@ -71,20 +76,15 @@ class CopyRun:
         """Errors as of `CopyEngine.run`."""
         work = await self._look()
         self._total = work.lacking_bytes
-        fruitless = 0
+        attempts = Attempts(self._context)
         async with ticking(self._tick):
             while work.intervals:
                 self._context.check_cancelled()
                 before = self._commits
                 try:
                     await self._use_one_cartridge(work)
-                except (DeviceError, TransportError) as error:
-                    if error.remedy not in (Remedy.NEW_CARTRIDGE, Remedy.REPOSITION):
-                        raise
-                    fruitless = 0 if self._commits > before else fruitless + 1
-                    if fruitless >= _FRUITLESS:
-                        raise
-                    await self._context.warning("cartridge-failed", detail=str(error))
+                except CapstanError as error:
+                    await attempts.go_on(error, fruitful=self._commits > before)
                 work = await self._look()
 
     async def close(self) -> None:
@@ -116,8 +116,8 @@ class CopyRun:
             await self._context.phase("write", cartridge=mounted.cartridge.barcode)
             try:
                 await self._write(mounted, work)
-            except (DeviceError, TransportError) as error:
-                await self._mark_failed(mounted, error)
+            except EndOfMedium as error:
+                await self._check_used(mounted.cartridge.barcode, error)
                 raise
 
     async def _write(self, mounted: MountedCartridge, work: CopyWork) -> None:
@@ -183,14 +183,8 @@ class CopyRun:
             announce=partial(self._store.announce, self._set.id),
         )
 
-    async def _mark_failed(self, mounted: MountedCartridge, error: CapstanError) -> None:
-        """Keep a cartridge that failed from being chosen again, and stop if none can ever do."""
-        barcode = mounted.cartridge.barcode
-        if error.remedy is not Remedy.NEW_CARTRIDGE:
-            return
-        if error.code != "end-of-medium":
-            await self._manager.cartridges.mark(barcode, CartridgeState.SUSPECT, str(error))
-            return
+    async def _check_used(self, barcode: str, error: EndOfMedium) -> None:
+        """Stop if no cartridge can ever do."""
         await self._manager.cartridges.mark_full(barcode)
         async with self._catalog.snapshot() as catalog:
             if (await catalog.media.get(barcode)).index_block < 0:

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from capstan.core.backup import Segment
+from capstan.core.health import Blame
 from capstan.core.job import RestorePhase
 from capstan.core.media import CartridgeState
 from capstan.crypto.identities import Identity
@@ -271,21 +272,20 @@ class Mounts:
         place = f"block {trouble.block}: {trouble.what}"
         detail = f"{trouble.barcode}, {place}; segment {segment.number} of set {segment.set_id[:8]} is read on"
         await self._context.warning("other-copy", detail=f"{detail} from {other.barcode} ({_name(other)})")
-        if news:
-            await self._suspect(trouble.barcode, place)
+        if news and self._mounted is not None:
+            verdict = await self._manager.health.note(self._mounted.load, "damaged", place, medium=True)
+            if verdict is not Blame.DRIVE:
+                await self._context.tell("cartridge.suspect", cartridge=trouble.barcode, reason=place)
 
     async def bury(self, choice: CopyChoice, visit: CartridgeVisit, error: CapstanError) -> None:
         """A cartridge cannot be read at all, and another copy has something of what was to be read."""
         choice.health.bury(visit.cartridge, str(error))
         detail = f"{visit.barcode} cannot be read; what other copies have is read from there"
         await self._context.warning("other-copy", detail=detail)
-        if isinstance(error, DeviceError | TransportError | Damaged):
-            await self._suspect(visit.barcode, str(error))
-
-    async def _suspect(self, barcode: str, reason: str) -> None:
-        holds_sets = (CartridgeState.AVAILABLE, CartridgeState.FULL)
-        await self._manager.cartridges.mark(barcode, CartridgeState.SUSPECT, reason, was=holds_sets)
-        await self._context.tell("cartridge.suspect", cartridge=barcode, reason=reason)
+        if isinstance(error, Damaged):
+            holds_sets = (CartridgeState.AVAILABLE, CartridgeState.FULL)
+            await self._manager.cartridges.mark(visit.barcode, CartridgeState.SUSPECT, str(error), was=holds_sets)
+            await self._context.tell("cartridge.suspect", cartridge=visit.barcode, reason=str(error))
 
     async def __aenter__(self) -> Mounts:
         return self

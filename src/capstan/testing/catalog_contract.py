@@ -10,6 +10,7 @@ import pytest
 
 from capstan.catalog.catalog import Catalog
 from capstan.core.backup import BackupSet, Commit, Segment, SetState, SetType
+from capstan.core.health import Drive, DriveState, Load
 from capstan.core.job import Event, Job, JobKind, JobState
 from capstan.core.media import Cartridge, CartridgeState, Pool
 from capstan.errors import AlreadyExists, Conflict, InvalidValue, NotFound, Refused
@@ -227,6 +228,36 @@ class CatalogContract:
                 await view.media.get("NONE")
             with pytest.raises(NotFound):
                 await view.media.get_pool("NONE")
+
+    async def test_drives_and_loads(self, catalog: Catalog) -> None:
+        """They come back as they were saved; loads oldest first, by drive, by cartridge, or those that count."""
+        drive = Drive("S-1", "lib", 101, NOW, product="IBM ULT3580", wants_cleaning=True, cleaned_at=NOW)
+        other = Drive("S-0", "lib", 102, NOW, state=DriveState.QUARANTINED, reason="it fails")
+        loads = [
+            Load("1", "S-1", "CAP001L9", "ab12cd34", NOW, alerts=[3, 20], counters={"written_bytes": 1 << 40}),
+            Load("2", "S-1", "CAP002L9", "ab12cd34", NOW + timedelta(hours=1), code="medium-error", medium=True),
+            Load("3", "S-0", "CAP001L9", "ab12cd34", NOW + timedelta(hours=2), code="medium-error", settled=True),
+            Load("4", "S-0", "CAP003L9", "ab12cd34", NOW + timedelta(hours=3), error="bad", state_before="full"),
+        ]
+        async with catalog.transaction() as inside:
+            for saved in (drive, dataclasses.replace(other, loads=1)):
+                await inside.health.save_drive(saved)
+            await inside.health.save_drive(other)
+            for load in loads:
+                await inside.health.save_load(dataclasses.replace(load, counters={}))
+                await inside.health.save_load(load)
+        async with catalog.snapshot() as view:
+            health = view.health
+            assert await health.get_drive("S-1") == drive and await health.find_drive("none") is None
+            assert await health.list_drives(library="lib") == [drive, other]
+            assert await health.list_drives(library="none") == []
+            with pytest.raises(NotFound):
+                await health.get_drive("none")
+            assert await health.list_loads() == loads
+            assert await health.list_loads(drive="S-1") == loads[:2]
+            assert await health.list_loads(drive="S-0", barcode="CAP001L9") == [loads[0], *loads[2:]]
+            assert await health.list_loads(failed=True) == [loads[1]]
+            assert await health.list_loads(limit=2) == loads[2:]
 
     async def test_set_numbers_are_never_used_again(self, catalog: Catalog) -> None:
         """Not even that of a set that was removed or cleared, nor of one that came from a tape with its number."""

@@ -17,6 +17,7 @@ from written_set import RECORD, Member, MemoryTarget
 from capstan.catalog.sql_catalog import SqlCatalog
 from capstan.core.backup import BackupSet, Encryption, SetState, SetType
 from capstan.core.files import FileType, Row
+from capstan.core.health import Load
 from capstan.core.ids import new_uuid
 from capstan.core.job import Job, JobKind, JobState
 from capstan.core.media import Cartridge, CartridgeState, Pool
@@ -35,6 +36,7 @@ from capstan.jobs.context import JobContext
 from capstan.jobs.warning_log import WarningLog
 from capstan.media.cartridges import Cartridges
 from capstan.media.drive_keys import DriveKeys
+from capstan.media.health import DriveFacts, Health
 from capstan.media.lane import DriveLane
 from capstan.media.ledger import Ledger
 from capstan.media.selection import choose_for_writing
@@ -83,6 +85,7 @@ class HeardEvents:
 class Mounted:
     cartridge: Cartridge
     lane: DriveLane
+    load: Load
 
 
 class MemoryManager:
@@ -92,6 +95,7 @@ class MemoryManager:
         self._home = home
         self.keys = DriveKeys()
         self.cartridges = Cartridges(home.catalog, home.clock, RECORD)
+        self.health = Health(home.catalog, home.clock)
         self.mounts: list[str] = []
         self.drives = 2
         self.busy: set[str] = set()
@@ -139,7 +143,8 @@ class MemoryManager:
         lane = DriveLane(MemoryTapeDrive(self._home.tapes[barcode]), barcode)
         self.busy.add(barcode)
         try:
-            yield Mounted(cartridge, lane)
+            facts = DriveFacts(f"S-{barcode}", library, 101, "")
+            yield Mounted(cartridge, lane, await self.health.loaded(facts, cartridge, context.job_id))
         finally:
             self.busy.remove(barcode)
             await lane.close()

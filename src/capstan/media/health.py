@@ -1,0 +1,128 @@
+"""Keeps what drives and cartridges go through together, and settles which of them is to blame for what fails."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from capstan.catalog.catalog import Catalog, Repositories
+from capstan.clock import Clock
+from capstan.core.health import Blame, Drive, DriveState, Load, blame, failures_of
+from capstan.core.ids import new_uuid
+from capstan.core.media import Cartridge, CartridgeState
+from capstan.errors import CapstanError, HardwareError, MediumError
+from capstan.media.lane import DriveLane
+from capstan.tape.drive import TapeDrive
+
+_RECENT = 100  # loads of a drive or a cartridge that are looked at: a bad one fails more often than that
+_OURS = (CartridgeState.AVAILABLE, CartridgeState.FULL)
+
+
+@dataclass(frozen=True, slots=True)
+class DriveFacts:
+    """A drive as it is when it is opened."""
+
+    serial: str
+    library: str
+    element: int
+    product: str
+
+
+class Health:
+    """One for a process. Every method is one transaction, or none."""
+
+    def __init__(self, catalog: Catalog, clock: Clock) -> None:
+        self._catalog = catalog
+        self._clock = clock
+
+    async def unusable(self, library: str) -> dict[str, str]:
+        """Serial numbers of the drives that no job may use now, with the reason."""
+        async with self._catalog.snapshot() as catalog:
+            drives = await catalog.health.list_drives(library=library)
+        return {
+            drive.serial: f"{drive.state.value}: {drive.reason}"
+            for drive in drives
+            if drive.state is not DriveState.ENABLED
+        }
+
+    async def loaded(self, facts: DriveFacts, cartridge: Cartridge, job_id: str) -> Load:
+        """A cartridge is in a drive. Both count it; `cartridge` is given its new count."""
+        now = self._clock.now()
+        load = Load(new_uuid(), facts.serial, cartridge.barcode, job_id, now)
+        async with self._catalog.transaction() as catalog:
+            drive = await catalog.health.find_drive(facts.serial) or Drive(
+                facts.serial, facts.library, facts.element, now
+            )
+            drive.library, drive.element, drive.product = facts.library, facts.element, facts.product
+            drive.loads += 1
+            await catalog.health.save_drive(drive)
+            await catalog.health.save_load(load)
+            known = await catalog.media.get(cartridge.barcode)
+            known.loads += 1
+            await catalog.media.save(known)
+        cartridge.loads = known.loads
+        return load
+
+    async def ask(self, load: Load, lane: DriveLane) -> None:
+        """The cartridge is about to leave: what the drive has to say. One that does not answer says nothing."""
+        with suppress(CapstanError):
+            load.alerts = sorted({*load.alerts, *await lane.run(_alerts)})
+
+    async def unloaded(self, load: Load) -> None:
+        """The load is over."""
+        load.unloaded_at = self._clock.now()
+        async with self._catalog.transaction() as catalog:
+            await catalog.health.save_load(load)
+
+    async def failed(self, load: Load, error: CapstanError) -> Blame:
+        """Something failed with a cartridge in a drive; who is to blame, as far as is known now.
+
+        A medium error makes the cartridge suspect, unless the drive is to blame: then that is quarantined, and what it
+        made suspect is as it was. A hardware error speaks against the drive only, and quarantines it once it has failed
+        with two cartridges. Nothing else says anything about either.
+        """
+        if type(error) not in (MediumError, HardwareError):
+            return Blame.UNKNOWN
+        return await self.note(load, error.code, str(error), medium=type(error) is MediumError)
+
+    async def note(self, load: Load, code: str, error: str, *, medium: bool) -> Blame:
+        """As `failed`, for what is no exception: records that do not have the digest that they should have."""
+        async with self._catalog.transaction() as catalog:
+            load.code, load.error, load.medium = code, error, medium
+            await catalog.health.save_load(load)
+            loads = await catalog.health.list_loads(drive=load.drive, barcode=load.barcode, limit=_RECENT)
+            verdict = blame(loads, load.drive, load.barcode)
+            if verdict is Blame.DRIVE:
+                await self._quarantine(catalog, load, failures_of(loads, load.drive))
+                for other in loads:
+                    if other.drive == load.drive and other.state_before:
+                        await self._restore_state(catalog, other)
+            elif medium:
+                await self._suspect(catalog, load)
+        return verdict
+
+    async def _quarantine(self, catalog: Repositories, load: Load, barcodes: list[str]) -> None:
+        drive = await catalog.health.get_drive(load.drive)
+        drive.state = DriveState.QUARANTINED
+        drive.reason = f"it failed with the cartridges {', '.join(barcodes)}; at last: {load.error}"
+        await catalog.health.save_drive(drive)
+
+    async def _suspect(self, catalog: Repositories, load: Load) -> None:
+        cartridge = await catalog.media.get(load.barcode)
+        if cartridge.state in (*_OURS, CartridgeState.SCRATCH):
+            load.state_before = cartridge.state.value
+            await catalog.health.save_load(load)
+            await catalog.media.save(replace(cartridge, state=CartridgeState.SUSPECT, reason=load.error))
+
+    async def _restore_state(self, catalog: Repositories, load: Load) -> None:
+        """It was the drive's fault: the cartridge is what it was, if nothing else has become of it since."""
+        cartridge = await catalog.media.find(load.barcode)
+        if cartridge is not None and (cartridge.state, cartridge.reason) == (CartridgeState.SUSPECT, load.error):
+            state = CartridgeState(load.state_before)
+            await catalog.media.save(replace(cartridge, state=state, reason=""))
+        load.state_before = ""
+        await catalog.health.save_load(load)
+
+
+def _alerts(drive: TapeDrive) -> tuple[int, ...]:
+    return drive.alerts() if drive.capabilities.log_sense else ()
