@@ -220,7 +220,7 @@ class WrongCartridge(FormatError):
     exit_code = 5
     remedy = Remedy.OPERATOR
     message = "cartridge {barcode} holds another label: {label}; expected {expected}"
-    hint = "nothing was written; check the barcode sticker, then run `capstan library inventory`"
+    hint = "nothing was written; check the barcode sticker; if it was labelled anew since, run `capstan rebuild`"
 
 
 class Damaged(FormatError):
@@ -308,6 +308,22 @@ class EscrowUnproven(MediaError):
     code = "escrow-unproven"
     message = "pool {pool} demands a proven escrow, and no export of its keys has opened anything yet ({keys})"
     hint = "`capstan key export KEY --to FILE`, put it into the safe, then `capstan key drill --identity FILE`"
+
+
+class NoCleaningCartridge(MediaError):
+    """Parameters: library."""
+
+    code = "no-cleaning-cartridge"
+    message = "library {library} has no cleaning cartridge that is not used up"
+    hint = "put a new one (its barcode begins with CLN) into a mail slot, and run `capstan library import {library}`"
+
+
+class CleaningFailed(MediaError):
+    """Parameters: drive, reason."""
+
+    code = "cleaning-failed"
+    message = "drive {drive} was not cleaned: {reason}"
+    hint = "put a new cleaning cartridge into the library, then `capstan drive clean {drive}`"
 
 
 class NoDriveAvailable(MediaError):

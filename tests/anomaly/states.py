@@ -53,6 +53,16 @@ _COLUMNS: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("jobs", "result"): _warning_codes,
     ("jobs", "progress"): _warning_codes,
     ("cartridges", "reason"): _reason,
+    ("cartridges", "loads"): _nothing,
+    ("drives", "reason"): bool,
+    ("drives", "loads"): _nothing,
+    ("loads", "id"): _nothing,
+    ("loads", "job_id"): _nothing,
+    ("loads", "loaded_at"): _nothing,
+    ("loads", "unloaded_at"): _nothing,
+    ("loads", "error"): bool,
+    ("loads", "alerts"): _nothing,
+    ("loads", "counters"): _nothing,
 }
 _WORDS = {"events"}
 
@@ -120,7 +130,9 @@ def _content(scene: Scene) -> Iterator[bytes]:
             for table, schema in sorted(database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'")):
                 if table.startswith("sqlite_") or table in _WORDS:
                     continue
-                cursor = database.execute(f'SELECT * FROM "{table}"')
+                # A load that went well is history.
+                which = "WHERE code != ''" if table == "loads" else ""
+                cursor = database.execute(f'SELECT * FROM "{table}" {which}')
                 kept = [_COLUMNS.get((table, column[0]), lambda value: value) for column in cursor.description]
                 rows = sorted(repr([keep(value) for keep, value in zip(kept, row, strict=True)]) for row in cursor)
                 yield "\n".join([table, schema, *rows]).replace(root, "").encode()

@@ -32,6 +32,7 @@ def create(
     generation: str = typer.Option("LTO-9", help="LTO-5 to LTO-10."),
     capacity: str = typer.Option(None, help="Capacity of a cartridge, if not the generation's: 1GiB, 18TB."),
     barcode_prefix: str = typer.Option("CAP", help="What barcodes begin with."),
+    clean_every: int = typer.Option(0, min=0, help="Loads after which a drive asks to be cleaned; 0 for never."),
 ) -> None:
     """Build a virtual library. Its cartridges are scratch: backups may use them at once."""
     from capstan.cli.session import with_home
@@ -53,6 +54,7 @@ def create(
         capacity_bytes=None if capacity is None else parse_size(capacity, "capacity"),
         barcode_prefix=barcode_prefix,
         cleaning_cartridges=1 if slots > cartridges else 0,
+        clean_every=clean_every,
     )
 
     async def work(capstan: Capstan) -> list[str]:

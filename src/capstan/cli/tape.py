@@ -13,6 +13,7 @@ from capstan.cli.state import state
 
 if TYPE_CHECKING:
     from capstan.bootstrap import Capstan
+    from capstan.core.health import Load
     from capstan.core.media import Cartridge
     from capstan.tape.drive import TapeDrive
 
@@ -62,6 +63,35 @@ def show(context: typer.Context, barcode: str) -> None:
     lines = [f"{key}: {value}" for key, value in found.items() if key != "sets" and value not in ("", None)]
     lines += [f"set {item['set_id']} {item['name']} ({item['state']})" for item in found["sets"]]
     state(context).output.result(found, "\n".join(lines))
+
+
+@tape_app.command("health")
+def health(
+    context: typer.Context,
+    barcode: str | None = typer.Argument(None, help="One cartridge with its loads; else, what is wrong with any."),
+) -> None:
+    """What cartridges went through, in which drives, and which of them are not well."""
+    from capstan.cli.drive import describe_load, load_line
+    from capstan.cli.session import with_home
+
+    async def work(capstan: Capstan) -> list[dict[str, Any]]:
+        async with capstan.catalog.snapshot() as catalog:
+            known = [await catalog.media.get(barcode)] if barcode else await catalog.media.list()
+            loads = await catalog.health.list_loads(barcode=barcode)
+        return [_health(item, [load for load in loads if load.barcode == item.barcode]) for item in known]
+
+    found = with_home(state(context), work)
+    output = state(context).output
+    if barcode is None:
+        ill = [{key: value for key, value in one.items() if key != "last_loads"} for one in found if _is_ill(one)]
+        rows = [(one["barcode"], one["state"], one["loads"], one["failures"], one["reason"]) for one in ill]
+        columns = ("BARCODE", "STATE", "LOADS", "FAILURES", "REASON")
+        output.table(ill, columns, rows, "nothing is wrong with any cartridge")
+        return
+    [one] = found
+    one["last_loads"] = [describe_load(load) for load in one["last_loads"]]
+    lines = [f"{key}: {value}" for key, value in one.items() if key != "last_loads"]
+    output.result(one, "\n".join([*lines, *(load_line(load, load["drive"]) for load in one["last_loads"])]))
 
 
 @tape_app.command("label")
@@ -200,6 +230,27 @@ def _record_rows(item: dict[str, Any]) -> list[tuple[Any, ...]]:
         ("", "record" if size else "UNREADABLE", item["block"] + number, "", size, "", "")
         for number, size in enumerate(item["record_sizes"])
     ]
+
+
+def _health(cartridge: Cartridge, loads: list[Load]) -> dict[str, Any]:
+    failed = [load for load in loads if load.failed]
+    return {
+        "barcode": cartridge.barcode,
+        "state": cartridge.state.value,
+        "reason": cartridge.reason,
+        "loads": cartridge.loads,
+        "failures": len(failed),
+        "failed_in": sorted({load.drive for load in failed}),
+        "written_bytes": sum(load.counters.get("written_bytes", 0) for load in loads),
+        "read_bytes": sum(load.counters.get("read_bytes", 0) for load in loads),
+        "verified_at": cartridge.verified_at.isoformat() if cartridge.verified_at else None,
+        "verify_result": cartridge.verify_result,
+        "last_loads": loads[-20:],
+    }
+
+
+def _is_ill(one: dict[str, Any]) -> bool:
+    return bool(one["failures"]) or one["state"] in ("suspect", "foreign", "retired")
 
 
 def _cartridge(cartridge: Cartridge) -> dict[str, Any]:

@@ -20,6 +20,7 @@ class JobKind(StrEnum):
     INVENTORY = "inventory"
     MOVE = "move"
     COPY = "copy"
+    CLEAN = "clean"
 
 
 class JobState(StrEnum):

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from capstan.catalog.catalog import Catalog, Repositories
 from capstan.clock import Clock
 from capstan.core.health import Blame, Drive, DriveState, Load, blame, failures_of
 from capstan.core.ids import new_uuid
+from capstan.core.job import JobReporter
 from capstan.core.media import Cartridge, CartridgeState
 from capstan.errors import CapstanError, HardwareError, MediumError
 from capstan.media.lane import DriveLane
-from capstan.tape.drive import TapeDrive
+from capstan.tape.alerts import WANTS_CLEANING, Severity, alert_of
+from capstan.tape.drive import DriveCounters, TapeDrive
 
 _RECENT = 100  # loads of a drive or a cartridge that are looked at: a bad one fails more often than that
+_TOLD = {3, 5, 6, *WANTS_CLEANING}  # flags that say what the failure itself, or the cleaning, has said
 _OURS = (CartridgeState.AVAILABLE, CartridgeState.FULL)
 
 
@@ -66,13 +70,25 @@ class Health:
     async def ask(self, load: Load, lane: DriveLane) -> None:
         """The cartridge is about to leave: what the drive has to say. One that does not answer says nothing."""
         with suppress(CapstanError):
-            load.alerts = sorted({*load.alerts, *await lane.run(_alerts)})
+            flags, counters = await lane.run(_report)
+            load.alerts = sorted({*load.alerts, *flags})
+            load.counters = {name: int(value) for name, value in asdict(counters).items() if value is not None}
 
-    async def unloaded(self, load: Load) -> None:
-        """The load is over."""
+    async def unloaded(self, load: Load, context: JobReporter) -> bool:
+        """The load is over: keep what the drive has said, and tell of its alerts. Whether it wants to be cleaned."""
         load.unloaded_at = self._clock.now()
+        asks = bool(WANTS_CLEANING.intersection(load.alerts) or load.counters.get("wants_cleaning"))
         async with self._catalog.transaction() as catalog:
             await catalog.health.save_load(load)
+            drive = await catalog.health.find_drive(load.drive)
+            if drive is not None and drive.wants_cleaning != asks and "wants_cleaning" in load.counters:
+                drive.wants_cleaning = asks
+                await catalog.health.save_drive(drive)
+        for alert in map(alert_of, load.alerts):
+            if alert.flag not in _TOLD and alert.severity is not Severity.INFORMATION:
+                detail = f"drive {load.drive}, cartridge {load.barcode}: {alert}"
+                await context.warning("tape-alert", detail=detail)
+        return asks
 
     async def failed(self, load: Load, error: CapstanError) -> Blame:
         """Something failed with a cartridge in a drive; who is to blame, as far as is known now.
@@ -101,6 +117,25 @@ class Health:
                 await self._suspect(catalog, load)
         return verdict
 
+    async def seen(self, library: str, drives: Iterable[tuple[str, int]]) -> None:
+        """Enter the drives of a library, by serial number and element, that are not known yet."""
+        async with self._catalog.transaction() as catalog:
+            for serial, element in drives:
+                if await catalog.health.find_drive(serial) is None:
+                    await catalog.health.save_drive(Drive(serial, library, element, self._clock.now()))
+
+    async def set_drive(self, serial: str, state: DriveState, reason: str) -> Drive:
+        """What an operator wants of a drive. One that is enabled begins anew: its failures are settled. NotFound."""
+        async with self._catalog.transaction() as catalog:
+            drive = await catalog.health.get_drive(serial)
+            drive.state, drive.reason = state, reason
+            await catalog.health.save_drive(drive)
+            if state is DriveState.ENABLED:
+                for load in await catalog.health.list_loads(drive=serial, failed=True):
+                    load.settled = True
+                    await catalog.health.save_load(load)
+        return drive
+
     async def _quarantine(self, catalog: Repositories, load: Load, barcodes: list[str]) -> None:
         drive = await catalog.health.get_drive(load.drive)
         drive.state = DriveState.QUARANTINED
@@ -124,5 +159,5 @@ class Health:
         await catalog.health.save_load(load)
 
 
-def _alerts(drive: TapeDrive) -> tuple[int, ...]:
-    return drive.alerts() if drive.capabilities.log_sense else ()
+def _report(drive: TapeDrive) -> tuple[tuple[int, ...], DriveCounters]:
+    return (drive.alerts(), drive.counters()) if drive.capabilities.log_sense else ((), DriveCounters())

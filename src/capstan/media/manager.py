@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from capstan.catalog.catalog import Catalog
 from capstan.clock import Clock
@@ -16,6 +17,9 @@ from capstan.core.media import Cartridge, CartridgeState
 from capstan.errors import (
     CapstanError,
     DeviceError,
+    MediaError,
+    NoDriveAvailable,
+    NotFound,
     TapeAheadOfCatalog,
     TransportError,
     WriteProtected,
@@ -26,6 +30,7 @@ from capstan.format.layout import DEFAULT_RECORD_BYTES
 from capstan.media.cartridges import Cartridges
 from capstan.media.checks import check_label
 from capstan.media.choice import Choice
+from capstan.media.cleaning import clean
 from capstan.media.drive_keys import DriveKeys, give_keys
 from capstan.media.health import Health
 from capstan.media.lane import DriveLane
@@ -207,27 +212,53 @@ class TapeManager:
         await self._return(library, loaded, context, failed=False)
 
     async def _return(self, library: OpenLibrary, loaded: _Loaded, context: JobReporter, *, failed: bool) -> None:
-        """Bring the cartridge home and free the drive."""
-        slot = loaded.slot
-
-        async def bring() -> None:
-            async with library.robot:
-                try:
-                    await self.health.ask(loaded.load, slot.lane)
-                    await slot.lane.run(give_keys, {})
-                    await library.send_home(slot)
-                    await context.tell("cartridge.unloaded", drive=str(slot.address))
-                finally:
-                    slot.busy = False
-
+        """Bring the cartridge home, clean the drive if it asks for that, and free it."""
         try:
             # A task that is cancelled still brings the cartridge home.
-            await asyncio.shield(bring())
-            await self.health.unloaded(loaded.load)
+            await asyncio.shield(self._bring_home(library, loaded, context))
         except CapstanError as error:
             await context.warning("cartridge-not-returned", detail=str(error))
-            if not failed and not slot.broken:
+            if not failed and not loaded.slot.broken:
                 raise
+
+    async def _bring_home(self, library: OpenLibrary, loaded: _Loaded, context: JobReporter) -> None:
+        slot = loaded.slot
+        try:
+            async with library.robot:
+                await self.health.ask(loaded.load, slot.lane)
+                await slot.lane.run(give_keys, {})
+                await library.send_home(slot)
+                await context.tell("cartridge.unloaded", drive=str(slot.address))
+            if await self.health.unloaded(loaded.load, context):
+                await self._clean(library, slot, context)
+        finally:
+            slot.busy = False
+
+    async def _clean(self, library: OpenLibrary, slot: DriveSlot, context: JobReporter) -> None:
+        """That it cannot be cleaned costs the job nothing."""
+        try:
+            await clean(library, slot, context, catalog=self._catalog, clock=self._clock)
+        except (DeviceError, TransportError, MediaError) as error:
+            await context.warning("drive-not-cleaned", detail=f"drive {slot.facts.serial} asks to be cleaned: {error}")
+
+    async def clean_drive(self, library: str, serial: str, context: JobReporter) -> dict[str, Any]:
+        """Clean a drive although it does not ask. NotFound; NoDriveAvailable while it is used; as of
+        `cleaning.clean`."""
+        opened = await self.open(library)
+        async with opened.robot:
+            inventory = await opened.inventory()
+            element = next((item for item in inventory.drives if opened.serial_of(item) == serial), None)
+            if element is None:
+                raise NotFound(what=f"drive in library {library}", name=serial)
+            slot = opened.drive(element)
+            if slot.busy:
+                raise NoDriveAvailable(library=library, hint=f"wait for the job that uses drive {serial}")
+            await opened.send_home(slot)
+            slot.busy = True
+        try:
+            return await clean(opened, slot, context, catalog=self._catalog, clock=self._clock)
+        finally:
+            slot.busy = False
 
     # ── what is in it ─────────────────────────────────────────────────────────────────────────────────
 

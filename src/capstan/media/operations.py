@@ -35,7 +35,10 @@ class TapeOperations:
         """Look into the library and bring the catalog up to date."""
         opened = await self._manager.open(library)
         async with opened.robot:
-            return await opened.inventory(rescan=rescan)
+            found = await opened.inventory(rescan=rescan)
+        drives = [(opened.serial_of(element), element.place.element) for element in found.drives]
+        await self._manager.health.seen(library, drives)
+        return found
 
     async def label(self, barcode: str, pool: str, context: JobReporter, *, overwrite: bool) -> Cartridge:
         """Give a cartridge a label of `pool`. Without `overwrite` only one that is blank or scratch.

@@ -121,6 +121,22 @@ class MediumCapacity:
     details: dict[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class DriveCounters:
+    """What a drive has counted since the cartridge in it was loaded, from the log pages that it has; None for what it
+    does not say. Bytes and errors: pages 02h and 03h; `wants_cleaning`: page 0Ch; `volume_loads`: over the cartridge's
+    life, page 17h."""
+
+    written_bytes: int | None = None
+    read_bytes: int | None = None
+    write_corrected: int | None = None
+    write_uncorrected: int | None = None
+    read_corrected: int | None = None
+    read_uncorrected: int | None = None
+    volume_loads: int | None = None
+    wants_cleaning: bool | None = None
+
+
 class TapeDrive(Protocol):
     """One drive. Not thread-safe: `media.lane.DriveLane` owns it on a thread of its own."""
 
@@ -192,6 +208,15 @@ class TapeDrive(Protocol):
 
     def alerts(self) -> tuple[int, ...]:
         """TapeAlert flags that are set (LOG SENSE 2Eh); reading them clears them in the drive. () if unsupported."""
+        ...
+
+    def counters(self) -> DriveCounters:
+        """Ask, without motion."""
+        ...
+
+    def clean(self) -> bool:
+        """A cleaning cartridge was put in: wait until the drive is done with it, and lets go of it. False when it is
+        not after the longest time that cleaning takes."""
         ...
 
     def close(self) -> None:

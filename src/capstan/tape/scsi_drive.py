@@ -30,6 +30,7 @@ from capstan.tape.discovery import discover, identify
 from capstan.tape.drive import (
     BlockKey,
     BlockRead,
+    DriveCounters,
     DriveStatus,
     MediumCapacity,
     Position,
@@ -39,6 +40,7 @@ from capstan.tape.drive import (
     check_drive_key,
 )
 from capstan.tape.scsi_commands import ATTENTIONS, MEDIUM_ABSENT, POLL_SECONDS, SECURITY, DriveCommands, block_name
+from capstan.tape.scsi_counters import read_counters
 from capstan.tape.scsi_encryption import ScsiDriveKey
 from capstan.tape.scsi_protection import ScsiBlockProtection
 
@@ -335,6 +337,16 @@ class ScsiTapeDrive(DriveCommands):
 
     def alerts(self) -> tuple[int, ...]:
         return pages.decode_tape_alerts(self.query(cdb.log_sense(0x2E), 8192, optional=True))
+
+    def counters(self) -> DriveCounters:
+        return read_counters(lambda page: self.query(cdb.log_sense(page), 8192, optional=True))
+
+    def clean(self) -> bool:
+        for _ in range(int(timeouts.CLEAN / POLL_SECONDS)):
+            if not self.status().loaded:
+                return True
+            self._sleep(POLL_SECONDS)
+        return False
 
     def close(self) -> None:
         self._leave()

@@ -12,3 +12,4 @@ UNLOAD = 1800.0
 ERASE = 5 * 3600.0
 MOVE = 1800.0  # a robot, with retries
 INVENTORY = 3600.0  # INITIALIZE ELEMENT STATUS
+CLEAN = 900.0  # a cleaning cartridge is at work for some minutes

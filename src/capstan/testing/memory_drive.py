@@ -23,6 +23,7 @@ from capstan.tape.drive import (
     BlockKey,
     BlockRead,
     DriveCapabilities,
+    DriveCounters,
     DriveIdentity,
     DriveStatus,
     MediumCapacity,
@@ -211,6 +212,12 @@ class MemoryTapeDrive:
 
     def alerts(self) -> tuple[int, ...]:
         return ()
+
+    def counters(self) -> DriveCounters:
+        return DriveCounters()
+
+    def clean(self) -> bool:
+        return True
 
     def close(self) -> None:
         self._lost = True

@@ -39,12 +39,12 @@ class Reporter:
         raise AssertionError(f"{code}: {detail}")
 
 
-def with_library(folder: Path, body: Callable[[Capstan], Awaitable[None]]) -> None:
-    """`body` in a home with a library of two drives and four scratch cartridges."""
+def with_library(folder: Path, body: Callable[[Capstan], Awaitable[None]], spec: LibrarySpec = SPEC) -> None:
+    """`body` in a home with a library: of two drives and four scratch cartridges, if not said otherwise."""
 
     async def run() -> None:
-        async with open_home(folder / "home") as capstan:
-            await capstan.create_virtual_library(SPEC)
+        async with open_home(folder / "home", sleep=lambda seconds: None) as capstan:
+            await capstan.create_virtual_library(spec)
             await body(capstan)
 
     asyncio.run(run())

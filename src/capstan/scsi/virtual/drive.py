@@ -23,6 +23,7 @@ from capstan.scsi.virtual.protection import BlockProtection
 from capstan.scsi.virtual.spacing import space
 from capstan.scsi.virtual.target import INVALID_FIELD, INVALID_OPCODE, CheckCondition, illegal, inquiry_answer, put
 from capstan.scsi.virtual.timing import Timing
+from capstan.scsi.virtual.upkeep import Upkeep
 
 _MAX_BLOCK = 8 << 20
 _NEVER_ATTENTION = frozenset({Op.INQUIRY, Op.REQUEST_SENSE})  # SAM-5, 5.14.1: these do not report unit attentions
@@ -33,7 +34,8 @@ _BLANK = (0x00, 0x05)
 class VirtualDrive:
     """One drive. The library puts cartridges in with `insert` and takes them with `take`."""
 
-    def __init__(self, *, generation: Generation, serial: str, timing: Timing) -> None:
+    def __init__(self, *, generation: Generation, serial: str, timing: Timing, clean_every: int = 0) -> None:
+        self.upkeep = Upkeep(clean_every)
         self.generation = generation
         self.serial = serial
         self._timing = timing
@@ -53,9 +55,11 @@ class VirtualDrive:
         """Whether the tape is in the drive's path: then the robot cannot take the cartridge."""
         return self._tape is not None
 
-    def insert(self, cartridge: VirtualCartridge) -> None:
-        """Take a cartridge and thread it, as LTO drives do on insertion. What goes wrong then, LOAD says."""
+    def insert(self, cartridge: VirtualCartridge, uses: int = 0) -> None:
+        """Take a cartridge and thread it, as LTO drives do on insertion. What goes wrong then, LOAD says. `uses`: as of
+        `Upkeep`."""
         self._cartridge = cartridge
+        self.upkeep.inserted(cartridge.facts, uses)
         if not cartridge.facts.cleaning and can_read(self.generation, cartridge.generation):
             with suppress(OSError):
                 self._thread()
@@ -108,7 +112,7 @@ class VirtualDrive:
         if cartridge is None:
             raise CheckCondition(_NO_MEDIUM)
         if cartridge.facts.cleaning:
-            raise CheckCondition(Sense(Key.NOT_READY, 0x30, 0x03))
+            raise CheckCondition(Sense(Key.NOT_READY, 0x30, 0x03) if self.upkeep.cleaning() else _NO_MEDIUM)
         if not can_read(self.generation, cartridge.generation):
             raise CheckCondition(Sense(Key.NOT_READY, 0x30, 0x00))
         raise CheckCondition(_NO_MEDIUM)
@@ -225,8 +229,10 @@ class VirtualDrive:
             length = self._encryption.read(tape, number, buffer)
         except BadRecord:
             self._position += 1
+            self.upkeep.failed(writing=False)
             raise CheckCondition(Sense(Key.MEDIUM_ERROR, 0x11, 0x00, information=wanted)) from None
         self._position += 1
+        self.upkeep.read_bytes += length
         self._timing.transfer(length)
         length = self._protection.guarded(buffer, length)
         moved = min(length, len(buffer))
@@ -247,8 +253,10 @@ class VirtualDrive:
         try:
             self._encryption.write(tape, self._position, block)
         except OSError:
+            self.upkeep.failed(writing=True)
             raise CheckCondition(Sense(Key.MEDIUM_ERROR, 0x0C, 0x00)) from None
         self._position += 1
+        self.upkeep.written_bytes += length
         self._timing.transfer(len(block))
         self._warn(tape, moved=length)
         return length
@@ -320,7 +328,7 @@ class VirtualDrive:
         return len(parameters)
 
     def _log_sense(self, cdb: bytes, data: memoryview | None) -> int:
-        page = log_page(cdb[2] & 0x3F, self._cartridge, self._tape)
+        page = log_page(cdb[2] & 0x3F, self._cartridge, self._tape, self.upkeep)
         return put(data, page, int.from_bytes(cdb[7:9], "big"))
 
     def _security_in(self, cdb: bytes, data: memoryview | None) -> int:

@@ -6,6 +6,7 @@ from capstan.scsi import protection as block_protection
 from capstan.scsi.virtual.cartridge import VirtualCartridge
 from capstan.scsi.virtual.image import TapeImage
 from capstan.scsi.virtual.target import INVALID_FIELD, illegal
+from capstan.scsi.virtual.upkeep import Upkeep
 
 _MEBIBYTE = 1 << 20
 
@@ -49,24 +50,56 @@ def selected_pages(data: bytes) -> list[bytes]:
     return found
 
 
-def log_page(page: int, cartridge: VirtualCartridge | None, tape: TapeImage | None) -> bytes:
+def log_page(page: int, cartridge: VirtualCartridge | None, tape: TapeImage | None, upkeep: Upkeep) -> bytes:
     """One log page (SPC-5, 7.3; SSC-5, 8.2). Raises ILLEGAL REQUEST for those that the drive does not have."""
     pages = {
-        0x00: bytes((0x00, 0x17, 0x2E, 0x31)),
-        0x17: _volume_statistics(cartridge),
-        0x2E: b"".join(_parameter(code, b"\0") for code in range(1, 65)),
-        0x31: _tape_capacity(cartridge, tape),
+        0x00: lambda: bytes((0x00, 0x02, 0x03, 0x0C, 0x17, 0x2E, 0x31)),
+        0x02: lambda: _error_counters(upkeep.written_bytes, upkeep.write_failures),
+        0x03: lambda: _error_counters(upkeep.read_bytes, upkeep.read_failures),
+        0x0C: lambda: _device(upkeep),
+        0x17: lambda: _volume_statistics(cartridge, upkeep),
+        0x2E: lambda: _alerts(upkeep.take_alerts()),
+        0x31: lambda: _tape_capacity(cartridge, tape),
     }
     if page not in pages:
         raise illegal(*INVALID_FIELD)
-    body = pages[page]
+    body = pages[page]()
     return bytes((page, 0)) + len(body).to_bytes(2, "big") + body
 
 
-def _volume_statistics(cartridge: VirtualCartridge | None) -> bytes:
-    """Page valid (0000h) and thread count (0001h) (SSC-5, 8.2.5)."""
-    loads = cartridge.facts.loads if cartridge else 0
-    return _parameter(0x0000, bytes((cartridge is not None,))) + _parameter(0x0001, loads.to_bytes(4, "big"))
+def _error_counters(processed: int, failures: int) -> bytes:
+    """Total errors corrected (0003h), bytes processed (0005h) and uncorrected errors (0006h) (SPC-5, 7.3.7)."""
+    return (
+        _parameter(0x0003, bytes(4))
+        + _parameter(0x0005, processed.to_bytes(8, "big"))
+        + _parameter(0x0006, failures.to_bytes(4, "big"))
+    )
+
+
+def _device(upkeep: Upkeep) -> bytes:
+    """Bytes received (0000h), written (0001h), read (0002h) and sent (0003h), cleaning action required (0100h) (SSC-5,
+    8.2.4)."""
+    counts = (upkeep.written_bytes, upkeep.written_bytes, upkeep.read_bytes, upkeep.read_bytes)
+    moved = b"".join(_parameter(code, count.to_bytes(8, "big")) for code, count in enumerate(counts))
+    return moved + _parameter(0x0100, bytes((0, 0, 0, upkeep.wants_cleaning)))
+
+
+def _alerts(flags: frozenset[int]) -> bytes:
+    return b"".join(_parameter(code, bytes((code in flags,))) for code in range(1, 65))
+
+
+def _volume_statistics(cartridge: VirtualCartridge | None, upkeep: Upkeep) -> bytes:
+    """Page valid (0000h), thread count (0001h), unrecovered write (0004h) and read errors (0009h), MB written (0012h)
+    and read (0013h) of this mount (SSC-5, 8.2.5)."""
+    values = {
+        0x0001: cartridge.facts.loads if cartridge else 0,
+        0x0004: upkeep.write_failures,
+        0x0009: upkeep.read_failures,
+        0x0012: upkeep.written_bytes // 1_000_000,
+        0x0013: upkeep.read_bytes // 1_000_000,
+    }
+    counts = b"".join(_parameter(code, value.to_bytes(4, "big")) for code, value in values.items())
+    return _parameter(0x0000, bytes((cartridge is not None,))) + counts
 
 
 def _tape_capacity(cartridge: VirtualCartridge | None, tape: TapeImage | None) -> bytes:

@@ -7,6 +7,7 @@ lock is the operating system's and dies with its owner.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -45,11 +46,13 @@ class LibrarySpec:
     capacity_bytes: int | None = None
     barcode_prefix: str = "CAP"
     cleaning_cartridges: int = 1
+    clean_every: int = 0  # data cartridges after which a drive asks to be cleaned; 0: never
 
 
 @dataclass(slots=True)
 class _Layout:
-    """The content of library.json. `places` and `sources` by element address."""
+    """The content of library.json. `places`, `sources` and `uses` by element address; `clean_every`, `uses`: as of
+    `Upkeep`."""
 
     name: str
     generation: int
@@ -59,6 +62,8 @@ class _Layout:
     ports: int
     places: dict[int, str] = field(default_factory=dict)
     sources: dict[int, int] = field(default_factory=dict)
+    clean_every: int = 0
+    uses: dict[int, int] = field(default_factory=dict)
 
     def elements(self, kind: ElementType) -> range:
         first, count = {
@@ -91,13 +96,18 @@ class VirtualLibrary:
         self._changer = VirtualChanger(serial=f"{layout.name}-R", places=self, timing=timing)
         generation = GENERATIONS[layout.generation]
         self._drives = {
-            element: VirtualDrive(generation=generation, serial=f"{layout.name}-D{index}", timing=timing)
+            element: VirtualDrive(
+                generation=generation,
+                serial=f"{layout.name}-D{index}",
+                timing=timing,
+                clean_every=layout.clean_every,
+            )
             for index, element in enumerate(layout.elements(ElementType.DRIVE))
         }
         for element, drive in self._drives.items():
             barcode = layout.places.get(element)
             if barcode:
-                drive.insert(VirtualCartridge.find(self._cartridges, barcode, storage))
+                drive.insert(VirtualCartridge.find(self._cartridges, barcode, storage), layout.uses.get(element, 0))
 
     @staticmethod
     def create(folder: Path, spec: LibrarySpec, *, storage: Storage | None = None) -> list[str]:
@@ -113,6 +123,7 @@ class VirtualLibrary:
         cartridges.mkdir(parents=True, exist_ok=True)
         capacity = spec.capacity_bytes or generation.capacity_bytes
         layout = _Layout(spec.name, generation.number, capacity, spec.drives, spec.slots, spec.ports)
+        layout.clean_every = spec.clean_every
         barcodes = barcodes_of(spec)
         cleaning = [f"CLN{number:03d}{generation.suffix}" for number in range(1, spec.cleaning_cartridges + 1)]
         for slot, barcode in zip(layout.elements(ElementType.STORAGE), barcodes + cleaning, strict=False):
@@ -247,12 +258,24 @@ class VirtualLibrary:
         after.places[destination] = after.places.pop(source)
         after.sources.pop(source, None)
         after.sources[destination] = source
+        if cartridge is not None and destination in self._drives:
+            after.uses = {**after.uses, destination: self._use(cartridge, destination)}
         _save(self._folder, after, self._storage)
         self._layout = after
         if cartridge is None:
             cartridge = self._drives[source].take()
         if destination in self._drives:
-            self._drives[destination].insert(cartridge)
+            self._drives[destination].insert(cartridge, after.uses.get(destination, 0))
+            if cartridge.facts.cleanings:
+                cartridge.facts.cleanings -= 1
+                with suppress(OSError):  # it has moved, and one use more harms nobody
+                    cartridge.save()
+
+    def _use(self, cartridge: VirtualCartridge, element: int) -> int:
+        """How many cartridges a drive has used since it was cleaned, with this one."""
+        if not cartridge.facts.cleaning:
+            return self._layout.uses.get(element, 0) + 1
+        return 0 if cartridge.facts.cleanings else self._layout.uses.get(element, 0)
 
 
 def barcodes_of(spec: LibrarySpec) -> list[str]:

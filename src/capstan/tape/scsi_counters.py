@@ -1,0 +1,33 @@
+"""Counters of a drive, from its log pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from capstan.scsi import pages
+from capstan.tape.drive import DriveCounters
+
+_WRITE_ERRORS, _READ_ERRORS, _DEVICE, _VOLUME = 0x02, 0x03, 0x0C, 0x17
+_CORRECTED, _PROCESSED, _UNCORRECTED = 0x0003, 0x0005, 0x0006  # SPC-5, 7.3.7
+_CLEANING_REQUIRED = 0x0100  # SSC-5, 8.2.4
+_THREAD_COUNT = 0x0001  # SSC-5, 8.2.5
+
+
+def read_counters(log_page: Callable[[int], bytes]) -> DriveCounters:
+    """`log_page` gives the data of a page, empty when the drive does not have it."""
+    writing, reading = (pages.decode_log(log_page(page)) for page in (_WRITE_ERRORS, _READ_ERRORS))
+    cleaning = _number(pages.decode_log(log_page(_DEVICE)), _CLEANING_REQUIRED)
+    return DriveCounters(
+        written_bytes=_number(writing, _PROCESSED),
+        read_bytes=_number(reading, _PROCESSED),
+        write_corrected=_number(writing, _CORRECTED),
+        write_uncorrected=_number(writing, _UNCORRECTED),
+        read_corrected=_number(reading, _CORRECTED),
+        read_uncorrected=_number(reading, _UNCORRECTED),
+        volume_loads=_number(pages.decode_log(log_page(_VOLUME)), _THREAD_COUNT),
+        wants_cleaning=None if cleaning is None else bool(cleaning),
+    )
+
+
+def _number(found: dict[int, bytes], code: int) -> int | None:
+    return int.from_bytes(found[code], "big") if found.get(code) else None
