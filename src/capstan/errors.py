@@ -21,6 +21,7 @@ CapstanError
 │   ├── IdentityNeeded         it is sealed, for others
 ├── MediaError                 no cartridge, no drive
 │   ├── NoCartridgeAvailable · CartridgeMissing · CartridgeTooSmall · NoDriveAvailable · EscrowUnproven
+│   ├── NoCleaningCartridge · CleaningFailed
 ├── SourceError · TargetError  the file systems that are read from and written to
 ├── ParentMissing              a set that another builds on is not there
 ├── VerificationFailed         data came back, and is not what went out
@@ -59,6 +60,14 @@ from capstan.device_errors import WriteProtected as WriteProtected
 from capstan.error_base import CapstanError as CapstanError
 from capstan.error_base import Delivery as Delivery
 from capstan.error_base import Remedy as Remedy
+from capstan.media_errors import CartridgeMissing as CartridgeMissing
+from capstan.media_errors import CartridgeTooSmall as CartridgeTooSmall
+from capstan.media_errors import CleaningFailed as CleaningFailed
+from capstan.media_errors import EscrowUnproven as EscrowUnproven
+from capstan.media_errors import MediaError as MediaError
+from capstan.media_errors import NoCartridgeAvailable as NoCartridgeAvailable
+from capstan.media_errors import NoCleaningCartridge as NoCleaningCartridge
+from capstan.media_errors import NoDriveAvailable as NoDriveAvailable
 
 # ── what was asked for ────────────────────────────────────────────────────────────────────────────────
 
@@ -267,72 +276,6 @@ class TapeDiffersFromCatalog(FormatError):
     remedy = Remedy.OPERATOR
     message = "cartridge {barcode}, block {block}: the tape is not what the catalog says ({what})"
     hint = "nothing was written; run `capstan verify {barcode}`, then `capstan rebuild`"
-
-
-# ── cartridges and drives to work with ────────────────────────────────────────────────────────────────
-
-
-class MediaError(CapstanError):
-    code = "media"
-    exit_code = 5
-    remedy = Remedy.OPERATOR
-
-
-class NoCartridgeAvailable(MediaError):
-    """Parameters: pool, library."""
-
-    code = "no-cartridge-available"
-    message = "pool {pool} has no cartridge with room, and library {library} has no scratch cartridge"
-    hint = "import or erase cartridges (`capstan library import`, `capstan tape erase`)"
-
-
-class CartridgeMissing(MediaError):
-    """Parameters: barcodes (text)."""
-
-    code = "cartridge-missing"
-    message = "not in the library: {barcodes}"
-    hint = "put them into the mail slots and run `capstan library import NAME`"
-
-
-class CartridgeTooSmall(MediaError):
-    """Parameters: barcode."""
-
-    code = "cartridge-too-small"
-    message = "cartridge {barcode} cannot hold even one segment and its index"
-    hint = "use smaller segments or larger cartridges"
-
-
-class EscrowUnproven(MediaError):
-    """Parameters: pool, keys."""
-
-    code = "escrow-unproven"
-    message = "pool {pool} demands a proven escrow, and no export of its keys has opened anything yet ({keys})"
-    hint = "`capstan key export KEY --to FILE`, put it into the safe, then `capstan key drill --identity FILE`"
-
-
-class NoCleaningCartridge(MediaError):
-    """Parameters: library."""
-
-    code = "no-cleaning-cartridge"
-    message = "library {library} has no cleaning cartridge that is not used up"
-    hint = "put a new one (its barcode begins with CLN) into a mail slot, and run `capstan library import {library}`"
-
-
-class CleaningFailed(MediaError):
-    """Parameters: drive, reason."""
-
-    code = "cleaning-failed"
-    message = "drive {drive} was not cleaned: {reason}"
-    hint = "put a new cleaning cartridge into the library, then `capstan drive clean {drive}`"
-
-
-class NoDriveAvailable(MediaError):
-    """Parameters: library."""
-
-    code = "no-drive-available"
-    remedy = Remedy.RETRY
-    message = "library {library} has no free drive that works"
-    hint = "wait for the jobs that use the drives (`capstan jobs`), or mend a drive, then run the command again"
 
 
 # ── sources, targets, data, jobs ──────────────────────────────────────────────────────────────────────

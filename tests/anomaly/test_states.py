@@ -57,6 +57,8 @@ def test_every_column_of_the_catalog_counts(copy: Scene) -> None:
     """But for those that are named as words; and every row."""
     database_file = copy.home / "catalog.db"
     with closing(sqlite3.connect(database_file)) as database:
+        database.execute("UPDATE loads SET code = 'medium-error'")  # one that went well does not count
+        database.commit()
         database.execute("PRAGMA journal_mode = DELETE")  # all of it is in one file now
     content, before = database_file.read_bytes(), states.digest(copy, BACKUP)
     seen = 0

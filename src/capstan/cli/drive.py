@@ -32,8 +32,7 @@ def list_drives(context: typer.Context, library: str = typer.Option(None, help="
             return [_drive(drive) for drive in await catalog.health.list_drives(library=library)]
 
     found = with_home(state(context), work)
-    rows = [(d["serial"], d["library"], d["element"], d["state"], d["loads"],
-             "wanted" if d["wants_cleaning"] else (d["cleaned_at"] or "-")[:10], d["product"]) for d in found]  # fmt: skip
+    rows = [(d["serial"], d["library"], d["element"], d["state"], d["loads"], _cleaned(d), d["product"]) for d in found]
     columns = ("SERIAL", "LIBRARY", "ELEMENT", "STATE", "LOADS", "CLEANED", "PRODUCT")
     state(context).output.table(found, columns, rows, "no drives yet: `capstan library inventory NAME` finds them")
 
@@ -121,6 +120,10 @@ def _drive(drive: Drive) -> dict[str, Any]:
         "wants_cleaning": drive.wants_cleaning,
         "cleaned_at": drive.cleaned_at.isoformat() if drive.cleaned_at else None,
     }
+
+
+def _cleaned(drive: dict[str, Any]) -> str:
+    return "wanted" if drive["wants_cleaning"] else (drive["cleaned_at"] or "-")[:10]
 
 
 def _barcodes(loads: list[Load]) -> list[str]:
