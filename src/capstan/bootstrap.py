@@ -24,14 +24,13 @@ from capstan.catalog.chains import chain_of
 from capstan.catalog.sql_catalog import SqlCatalog
 from capstan.clock import Clock, SystemClock
 from capstan.config.home import Home
-from capstan.config.settings import Settings, VirtualLibrarySettings
+from capstan.config.settings import DeviceLibrarySettings, Settings, VirtualLibrarySettings
 from capstan.core.backup import SetState
 from capstan.core.ids import check_name
 from capstan.core.job import Event
 from capstan.core.media import Cartridge, CartridgeState
-from capstan.core.suggest import not_found
 from capstan.crypto.identities import Identity
-from capstan.errors import AlreadyExists, CapstanError, NotFound, StorageFailed, TargetError
+from capstan.errors import AlreadyExists, CapstanError, NotFound, Refused, StorageFailed, TargetError
 from capstan.file_system import calls
 from capstan.fileindex.search import FileSearch
 from capstan.fileindex.store import FileIndexStore
@@ -40,9 +39,9 @@ from capstan.format.layout import ArchiveParameters
 from capstan.home_keys import named_drive_key, named_recipients, proven_keys, retired_keys
 from capstan.jobs.context import JobContext
 from capstan.jobs.runner import JobRunner
+from capstan.library_devices import definition_of, open_devices
 from capstan.media.adoption import Adoption
 from capstan.media.ledger import Ledger
-from capstan.media.library import LibraryDevices
 from capstan.media.manager import TapeManager
 from capstan.media.operations import TapeOperations
 from capstan.recovery.copying import CopyEngine
@@ -53,13 +52,11 @@ from capstan.recovery.rebuild import RebuildEngine
 from capstan.recovery.select import RestoreRequest, resolve_set
 from capstan.recovery.target import RecoveryTarget, Tell
 from capstan.recovery.verify import VerifyEngine
+from capstan.scsi.address import check_address
 from capstan.scsi.virtual.faults import FaultPlan
 from capstan.scsi.virtual.library import LibrarySpec, VirtualLibrary, barcodes_of
-from capstan.tape.drive import TapeDrive
-from capstan.tape.scsi_changer import ScsiMediaChanger
-from capstan.tape.scsi_drive import ScsiTapeDrive
+from capstan.tape.changer import Inventory
 
-_FIRST_DRIVE = 101
 _MAX_WORKERS = 8
 
 
@@ -175,9 +172,42 @@ class Capstan:
                     await catalog.media.save(cartridge)
         return barcodes
 
-    def library(self, name: str) -> VirtualLibrarySettings:
+    async def add_library(self, name: str, changer: str, drives: Sequence[str]) -> Inventory:
+        """Define a real library, once its devices have answered. What is in it becomes known, as unknown cartridges.
+
+        AlreadyExists; InvalidValue; what the devices say: then nothing was defined.
+        """
+        check_name("library", name)
+        if name in self.settings.libraries:
+            raise AlreadyExists(what="library", name=name)
+        definition = DeviceLibrarySettings(
+            kind="devices", changer=check_address(changer), drives=[check_address(item) for item in drives]
+        )
+        self.settings.libraries[name] = definition
+        try:
+            inventory = await self.operations.inventory(name)
+            self.home.add_library(name, definition)
+        except BaseException:
+            del self.settings.libraries[name]
+            raise
+        return inventory
+
+    async def remove_library(self, name: str) -> None:
+        """Take the definition of a real library out. Its cartridges are known as being outside from now on. Refused for
+        a virtual one: its folder holds the tapes."""
+        if not isinstance(self.library(name), DeviceLibrarySettings):
+            hint = f"its tapes are files: remove its folder, and [libraries.{name}] in capstan.toml, by hand"
+            raise Refused(reason=f"library {name} is a virtual one", hint=hint)
+        self.home.remove_library(name)
+        del self.settings.libraries[name]
+        async with self.catalog.transaction() as catalog:
+            for cartridge in await catalog.media.list(library=name):
+                cartridge.place = ""
+                await catalog.media.save(cartridge)
+
+    def library(self, name: str) -> VirtualLibrarySettings | DeviceLibrarySettings:
         """The definition of a library. NotFound names those that are like it."""
-        return _definition(self.settings, name)
+        return definition_of(self.settings, name)
 
     def check_target(self, path: Path) -> None:
         """TargetError for a place in the home: what is restored there would be taken for what Capstan keeps."""
@@ -195,26 +225,6 @@ class Capstan:
                 if not alive:
                     backup_set.state = SetState.INCOMPLETE
                     await catalog.backups.save(backup_set)
-
-
-class VirtualDevices:
-    """An open virtual library as the tape manager sees it."""
-
-    def __init__(self, name: str, library: VirtualLibrary, sleep: Callable[[float], None]) -> None:
-        self._library = library
-        self._sleep = sleep
-        self.name = name  # as capstan.toml has it: the library's own may be an older one
-        self.generation = library.generation.name
-        self.changer = ScsiMediaChanger(library.changer_transport())
-
-    def open_drive(self, serial: str, element: int) -> TapeDrive:
-        return ScsiTapeDrive(self._library.drive_transport(element - _FIRST_DRIVE), sleep=self._sleep)
-
-    def capacity_of(self, barcode: str) -> int:
-        return self._library.capacity_of(barcode)
-
-    def close(self) -> None:
-        self._library.close()
 
 
 @asynccontextmanager
@@ -257,18 +267,10 @@ def _wire(
     store = FileIndexStore(home.indexes)
     ledger = Ledger(catalog, store)
 
-    def open_devices(name: str) -> LibraryDevices:
-        library = VirtualLibrary.open(home.library_path(_definition(settings, name)), faults=faults)
-        try:
-            return VirtualDevices(name, library, sleep)
-        except BaseException:
-            library.close()  # its robot does not answer: let others try
-            raise
-
     manager = TapeManager(
         catalog=catalog,
         clock=clock,
-        open_devices=open_devices,
+        open_devices=partial(open_devices, home, settings, faults=faults, sleep=sleep),
         record_bytes=settings.archive.record_bytes,
         on_ahead=Adoption(catalog=catalog, ledger=ledger, store=store, spool=home.spool).take_in,
     )
@@ -339,7 +341,7 @@ def _wire(
             store=store,
             clock=clock,
             spool=home.spool,
-            is_virtual=lambda name: name in settings.libraries,
+            is_virtual=lambda name: name in settings.libraries and settings.libraries[name].kind == "virtual",
         ),
         copying=CopyEngine(
             verify=verify,
@@ -365,18 +367,11 @@ def _check_target(home: Home, path: Path) -> None:
         raise TargetError(path=path, reason="it lies in the home of Capstan")
 
 
-def _definition(settings: Settings, name: str) -> VirtualLibrarySettings:
-    found = settings.libraries.get(name)
-    if found is None:
-        known = ", ".join(sorted(settings.libraries)) or "none yet: `capstan library create NAME --virtual`"
-        raise not_found("library", name, settings.libraries, f"there are: {known}")
-    return found
-
-
 def _inodes(home: Home, settings: Settings) -> frozenset[Inode]:
     """The directories that a backup must not walk into: the home, and virtual libraries wherever they lie."""
     found = set()
-    for path in (home.path, *(home.library_path(library) for library in settings.libraries.values())):
+    virtual = [item for item in settings.libraries.values() if isinstance(item, VirtualLibrarySettings)]
+    for path in (home.path, *map(home.library_path, virtual)):
         try:
             status = calls.stat(os.fspath(path), follow_symlinks=True)
         except OSError:

@@ -103,7 +103,7 @@ def test_a_plugin_that_cannot_be_loaded(plugin: Path, tmp_path: Path, monkeypatc
     from a plugin."""
     from capstan.errors import Refused
     from capstan.format.codecs import find_codec
-    from capstan.format.plugins import find_plugin
+    from capstan.plugins import find_plugin
 
     def offer(name: str, text: str) -> None:
         folder = tmp_path / name / f"{name}-1.0.dist-info"

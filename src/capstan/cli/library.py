@@ -67,6 +67,51 @@ def create(
     state(context).output.result({"name": name, "kind": "virtual", "drives": drives, "cartridges": barcodes}, text)
 
 
+@library_app.command("add")
+def add(
+    context: typer.Context,
+    name: str,
+    changer: str = typer.Option(..., help="The robot's address: sg:/dev/sg3 (`capstan discover` lists what there is)."),
+    drive: list[str] = typer.Option(..., help="A drive's address; once for each."),
+) -> None:
+    """Define a real library. Its drives are found in it by their serial numbers."""
+    from capstan.cli.session import with_home
+
+    async def work(capstan: Capstan) -> dict[str, Any]:
+        inventory = await capstan.add_library(name, changer, drive)
+        full = [element.barcode for element in inventory if element.full]
+        return {"name": name, "kind": "devices", "drives": len(inventory.drives), "cartridges": full}
+
+    added = with_home(state(context), work, writing=True)
+    text = f"library {name}: {added['drives']} drives, {len(added['cartridges'])} cartridges that are not known yet"
+    hint = "`capstan rebuild` reads what they hold; `capstan tape label BARCODE --pool POOL` makes them new"
+    state(context).output.result(added, f"{text}\n{hint}")
+
+
+@library_app.command("remove")
+def remove(context: typer.Context, name: str) -> None:
+    """Forget where a real library is. Sets and cartridges stay known."""
+    from capstan.cli.session import with_home
+
+    with_home(state(context), lambda capstan: capstan.remove_library(name), writing=True)
+    state(context).output.result({"name": name}, f"library {name} is not defined any more")
+
+
+@library_app.command("serve")
+def serve(
+    context: typer.Context,
+    name: str,
+    tcmu: bool = typer.Option(False, "--tcmu", help="To the Linux kernel of this machine, as /dev/sgN, /dev/nstN."),
+) -> None:
+    """Let other programs use a virtual library, until this one is ended."""
+    from capstan.cli.serving import serve_to_kernel
+    from capstan.errors import InvalidValue
+
+    if not tcmu:
+        raise InvalidValue(what="how", value="", reason="say to whom: --tcmu")
+    serve_to_kernel(state(context), name)
+
+
 @library_app.command("list")
 def list_libraries(context: typer.Context) -> None:
     """All libraries that are defined."""
@@ -81,8 +126,8 @@ def list_libraries(context: typer.Context) -> None:
         return found
 
     found = with_home(state(context), work)
-    rows = [(item["name"], item["kind"], item["cartridges"], item["path"]) for item in found]
-    state(context).output.table(found, ("NAME", "KIND", "CARTRIDGES", "PATH"), rows, "no libraries yet")
+    rows = [(item["name"], item["kind"], item["cartridges"], item.get("path") or item["changer"]) for item in found]
+    state(context).output.table(found, ("NAME", "KIND", "CARTRIDGES", "WHERE"), rows, "no libraries yet")
 
 
 @library_app.command("show")

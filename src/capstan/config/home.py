@@ -12,17 +12,19 @@ keys/          secret keys, wrapped; made with the first key
 from __future__ import annotations
 
 import os
+from collections.abc import MutableMapping
 from pathlib import Path
+from typing import Any
 
 import tomlkit
 from pydantic import ValidationError
 from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import InlineTable
 
-from capstan.config.settings import Settings, VirtualLibrarySettings
+from capstan.config.settings import DeviceLibrarySettings, Settings, VirtualLibrarySettings
 from capstan.core.ids import check_name
 from capstan.durable_files import write_durably
-from capstan.errors import AlreadyExists, ConfigurationBroken, StorageFailed
+from capstan.errors import AlreadyExists, ConfigurationBroken, NotFound, StorageFailed
 
 _FOLDERS = ("indexes", "jobs", "spool", "libraries")
 _FIRST = """\
@@ -81,23 +83,28 @@ class Home:
             reason = f"{key}: {first['msg']}" + (f" (it is {first['input']!r})" if first["loc"] else "")
             raise ConfigurationBroken(path=self.configuration, reason=reason) from None
 
-    def add_library(self, name: str, library: VirtualLibrarySettings) -> None:
+    def add_library(self, name: str, library: VirtualLibrarySettings | DeviceLibrarySettings) -> None:
         """Define a library in capstan.toml; comments and order stay. AlreadyExists."""
         check_name("library", name)
-        document = self._document()
-        libraries = document.setdefault("libraries", tomlkit.table(is_super_table=True))
-        if isinstance(libraries, InlineTable):
-            reason = "libraries is written in one line; give each library a section [libraries.NAME]"
-            raise ConfigurationBroken(path=self.configuration, reason=reason)
+        document, libraries = self._libraries()
         if name in libraries:
             raise AlreadyExists(what="library", name=name)
         table = tomlkit.table()
         table.update(library.model_dump())
         libraries[name] = table
-        try:
-            self._write(tomlkit.dumps(document))
-        except OSError as error:
-            raise StorageFailed(path=self.configuration, reason=error.strerror or str(error)) from None
+        self._save(document)
+
+    def remove_library(self, name: str) -> None:
+        """Take its definition out of capstan.toml. NotFound."""
+        document, libraries = self._libraries()
+        if name not in libraries:
+            raise NotFound(what="library", name=name)
+        del libraries[name]
+        self._save(document)
+
+    def library_lock(self, name: str) -> Path:
+        """Who uses the devices of a real library."""
+        return self.path / "libraries" / f"{name}.lock"
 
     def library_path(self, library: VirtualLibrarySettings) -> Path:
         """The folder of a virtual library."""
@@ -110,6 +117,20 @@ class Home:
             raise ConfigurationBroken(path=self.configuration, reason=error.strerror or str(error)) from None
         except (UnicodeDecodeError, TOMLKitError) as error:
             raise ConfigurationBroken(path=self.configuration, reason=str(error)) from None
+
+    def _libraries(self) -> tuple[tomlkit.TOMLDocument, MutableMapping[str, Any]]:
+        document = self._document()
+        libraries = document.setdefault("libraries", tomlkit.table(is_super_table=True))
+        if isinstance(libraries, InlineTable):
+            reason = "libraries is written in one line; give each library a section [libraries.NAME]"
+            raise ConfigurationBroken(path=self.configuration, reason=reason)
+        return document, libraries
+
+    def _save(self, document: tomlkit.TOMLDocument) -> None:
+        try:
+            self._write(tomlkit.dumps(document))
+        except OSError as error:
+            raise StorageFailed(path=self.configuration, reason=error.strerror or str(error)) from None
 
     def _write(self, text: str) -> None:
         write_durably(self.configuration, text.encode())

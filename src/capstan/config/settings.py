@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from capstan.core.ids import check_name
 from capstan.core.sizes import parse_size
 from capstan.errors import CapstanError, InvalidValue
 from capstan.format.codecs import parse_codec
 from capstan.format.layout import MAX_FRAME_BYTES, check_record_bytes
+from capstan.scsi.address import check_address
 
 _MOST = 1 << 50  # bytes; more is no tape
 
@@ -105,6 +106,28 @@ class VirtualLibrarySettings(BaseModel):
     path: Annotated[str, AfterValidator(_checked(_folder))] = Field(description="its folder, relative to the home")
 
 
+class DeviceLibrarySettings(BaseModel):
+    """`[libraries.NAME]` with `kind = "devices"`: a real library."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["devices"]
+    changer: Annotated[str, AfterValidator(_checked(check_address))] = Field(description="address of the robot")
+    drives: Annotated[list[Annotated[str, AfterValidator(_checked(check_address))]], Field(min_length=1)] = Field(
+        description="addresses of the drives"
+    )
+
+
+def _kind(value: object) -> object:
+    return value.get("kind", "virtual") if isinstance(value, dict) else getattr(value, "kind", None)
+
+
+LibrarySettings = Annotated[
+    Annotated[VirtualLibrarySettings, Tag("virtual")] | Annotated[DeviceLibrarySettings, Tag("devices")],
+    Discriminator(_kind),
+]
+
+
 class Settings(BaseModel):
     """The whole file. Everything has a default; an empty file is a good one."""
 
@@ -112,6 +135,6 @@ class Settings(BaseModel):
 
     archive: ArchiveSettings = Field(default_factory=lambda: ArchiveSettings.model_validate({}))
     engine: EngineSettings = Field(default_factory=lambda: EngineSettings.model_validate({}))
-    libraries: dict[Annotated[str, AfterValidator(_checked(_library))], VirtualLibrarySettings] = Field(
+    libraries: dict[Annotated[str, AfterValidator(_checked(_library))], LibrarySettings] = Field(
         default_factory=dict, description="the tape libraries"
     )

@@ -19,7 +19,7 @@ from isal import isal_zlib
 
 from capstan.errors import InvalidValue
 from capstan.format.layout import CODECS
-from capstan.format.plugins import find_plugin, plugin_names
+from capstan.plugins import find_plugin, plugin_names
 
 PLUGIN_GROUP = "capstan.codecs"
 INDEX_CODEC = "zstd"  # of every INDEX whose set's codec is none of this format's own: it is read without a plugin

@@ -11,9 +11,9 @@ from typing import IO, Protocol
 
 from capstan.errors import InvalidValue
 from capstan.format.codecs import Levels, checked_level, parse_codec
-from capstan.format.plugins import find_plugin, plugin_names
 from capstan.format.segment_archive import RawSegment, SegmentAssembler
 from capstan.format.seven_zip import SevenZip
+from capstan.plugins import find_plugin, plugin_names
 
 STREAM = "tar"
 PLUGIN_GROUP = "capstan.containers"

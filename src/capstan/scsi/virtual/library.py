@@ -167,6 +167,10 @@ class VirtualLibrary:
     def _cartridges(self) -> Path:
         return self._folder / "cartridges"
 
+    @property
+    def drive_count(self) -> int:
+        return self._layout.drives
+
     def changer_transport(self) -> VirtualTransport:
         """A path to the robot."""
         return VirtualTransport(f"virtual:{self.name}", "changer", self._changer, self._faults, lambda: None)

@@ -1,4 +1,4 @@
-"""What other packages add: codecs and containers, found by the entry points of what is installed.
+"""What other packages add: codecs, containers and transports, found by the entry points of what is installed.
 
 Those of Capstan itself are found first, so that no plugin can take the place of what tapes are written with.
 """

@@ -1,0 +1,126 @@
+"""The devices of a library, opened as capstan.toml defines them: an embedded virtual library, or real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+
+from capstan.config.home import Home
+from capstan.config.settings import DeviceLibrarySettings, Settings, VirtualLibrarySettings
+from capstan.core.suggest import not_found
+from capstan.errors import InvalidValue, NotFound
+from capstan.media.library import LibraryDevices
+from capstan.process_lock import ProcessLock
+from capstan.scsi.address import open_transport
+from capstan.scsi.virtual.changer import FIRST_DRIVE
+from capstan.scsi.virtual.faults import FaultPlan
+from capstan.scsi.virtual.generations import GENERATIONS
+from capstan.scsi.virtual.library import VirtualLibrary
+from capstan.tape.changer import Inventory
+from capstan.tape.drive import TapeDrive
+from capstan.tape.scsi_changer import ScsiMediaChanger
+from capstan.tape.scsi_drive import ScsiTapeDrive
+
+Sleep = Callable[[float], None]
+
+
+class VirtualDevices:
+    """An open virtual library as the tape manager sees it."""
+
+    def __init__(self, name: str, library: VirtualLibrary, sleep: Sleep) -> None:
+        self._library = library
+        self._sleep = sleep
+        self.name = name  # as capstan.toml has it: the library's own may be an older one
+        self.generation = library.generation.name
+        self.changer = ScsiMediaChanger(library.changer_transport())
+
+    def open_drive(self, serial: str, element: int) -> TapeDrive:
+        return ScsiTapeDrive(self._library.drive_transport(element - FIRST_DRIVE), sleep=self._sleep)
+
+    def capacity_of(self, barcode: str) -> int:
+        return self._library.capacity_of(barcode)
+
+    def close(self) -> None:
+        self._library.close()
+
+
+class RealDevices:
+    """A changer and its drives, each at an address. The drives are paired with the changer's by their serial numbers;
+    where the changer says none, they are taken in the order in which they are defined."""
+
+    def __init__(self, name: str, definition: DeviceLibrarySettings, lock: ProcessLock, sleep: Sleep) -> None:
+        """Open them all. TransportError; DeviceError; InvalidValue for a drive that is none of the changer's. Nothing
+        is open, and no lock held, after an error."""
+        self.name = name
+        self.generation = ""
+        self._lock = lock
+        lock.acquire()
+        with ExitStack() as stack:
+            stack.callback(lock.release)
+            self.changer = ScsiMediaChanger(stack.enter_context(closing(open_transport(definition.changer))))
+            drives = []
+            for address in definition.drives:
+                transport = stack.enter_context(closing(open_transport(address)))
+                drives.append(ScsiTapeDrive(transport, sleep=sleep))
+            self._drives = pair(self.changer.inventory(), drives)
+            stack.pop_all()
+
+    def open_drive(self, serial: str, element: int) -> TapeDrive:
+        drive = self._drives.get(element)
+        if drive is None:
+            hint = f"give its address in capstan.toml, [libraries.{self.name}], drives"
+            raise NotFound(what=f"address for the drive in element {element} of library", name=self.name, hint=hint)
+        return drive
+
+    def capacity_of(self, barcode: str) -> int:
+        suffixes = {generation.suffix: generation.capacity_bytes for generation in GENERATIONS.values()}
+        return suffixes.get(barcode[-2:], 0)
+
+    def close(self) -> None:
+        for drive in self._drives.values():
+            drive.close()
+        self._lock.release()
+
+
+def pair(inventory: Inventory, drives: Sequence[TapeDrive]) -> dict[int, TapeDrive]:
+    """Drives by element addresses of the changer. InvalidValue when they cannot all be placed."""
+    elements = list(inventory.drives)
+    placed: dict[int, TapeDrive] = {}
+    left = []
+    for drive in drives:
+        serial = drive.identity.serial
+        at = next((item for item in elements if serial and item.drive_serial.endswith(serial)), None)
+        if at is None:
+            left.append(drive)
+        else:
+            elements.remove(at)
+            placed[at.place.element] = drive
+    silent = [item for item in elements if not item.drive_serial]
+    if len(left) > len(silent):
+        reason = f"its serial number {left[-1].identity.serial} is that of no drive of the changer"
+        raise InvalidValue(what="drive", value=left[-1].address, reason=reason)
+    return placed | {item.place.element: drive for item, drive in zip(silent, left, strict=False)}
+
+
+def definition_of(settings: Settings, name: str) -> VirtualLibrarySettings | DeviceLibrarySettings:
+    """What capstan.toml says of a library. NotFound names those that are like it."""
+    found = settings.libraries.get(name)
+    if found is None:
+        known = ", ".join(sorted(settings.libraries)) or "none yet: `capstan library create NAME --virtual`"
+        raise not_found("library", name, settings.libraries, f"there are: {known}")
+    return found
+
+
+def open_devices(
+    home: Home, settings: Settings, name: str, *, faults: FaultPlan | None, sleep: Sleep
+) -> LibraryDevices:
+    """Open the devices of a library. `faults` befall those that are virtual. NotFound; InUse; what the devices say."""
+    definition = definition_of(settings, name)
+    if isinstance(definition, DeviceLibrarySettings):
+        return RealDevices(name, definition, ProcessLock(home.library_lock(name), f"library {name}"), sleep)
+    library = VirtualLibrary.open(home.library_path(definition), faults=faults)
+    try:
+        return VirtualDevices(name, library, sleep)
+    except BaseException:
+        library.close()  # its robot does not answer: let others try
+        raise
