@@ -10,6 +10,7 @@ import ctypes
 import errno
 import fcntl
 import math
+import mmap
 import os
 import signal
 from collections.abc import Iterator
@@ -20,9 +21,10 @@ from capstan.scsi.buffers import pinned
 from capstan.scsi.transport import Command, Completion, Direction, Status, TransportLimits
 
 SCHEME = "sg"
-SG_IO = 0x2285  # these four: <scsi/sg.h>, <linux/fs.h>
+SG_IO = 0x2285  # these five: <scsi/sg.h>, <linux/fs.h>
 SG_SET_RESERVED_SIZE = 0x2275
 SG_GET_VERSION_NUM = 0x2282
+SG_GET_SG_TABLESIZE = 0x227F
 BLKSECTGET = 0x1267  # on sg it answers in bytes
 MAX_CDB = 16
 SENSE_BYTES = 96
@@ -120,10 +122,11 @@ class LinuxSgTransport:
 
     def _reserve(self) -> int:
         """Bytes that one command may carry; as many are set aside, so that memory is not looked for each time."""
-        most = ctypes.c_int()
+        most, pieces = ctypes.c_int(), ctypes.c_int()
         with suppress(OSError):
             fcntl.ioctl(self._fd, BLKSECTGET, most)
-        limit = min(max(most.value, _LEAST_TRANSFER), _MOST_TRANSFER)
+            fcntl.ioctl(self._fd, SG_GET_SG_TABLESIZE, pieces)  # pages that the adapter takes with one command
+        limit = min(max(min(most.value, pieces.value * mmap.PAGESIZE), _LEAST_TRANSFER), _MOST_TRANSFER)
         with suppress(OSError):
             fcntl.ioctl(self._fd, SG_SET_RESERVED_SIZE, ctypes.c_int(limit))
         return limit
