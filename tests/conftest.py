@@ -16,7 +16,16 @@ from hypothesis import HealthCheck, settings
 
 TESTS = Path(__file__).parent
 # Seconds of test time, added up over all workers, that each suite may take on two cores.
-BUDGETS = {"unit": 120, "contract": 60, "property": 180, "golden": 90, "e2e": 900, "anomaly": 240, "wine": 150}
+BUDGETS = {
+    "unit": 120,
+    "contract": 60,
+    "property": 180,
+    "golden": 90,
+    "e2e": 900,
+    "anomaly": 240,
+    "wine": 150,
+    "uml": 180,
+}
 REQUIRE_ALL = os.environ.get("CAPSTAN_TEST_REQUIRE") == "all"
 
 settings.register_profile(

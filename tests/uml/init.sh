@@ -10,13 +10,13 @@ overlay() {
     modules=/usr/lib/uml/modules/$(uname -r)
     insmod "$modules/kernel/fs/overlayfs/overlay.ko"
     mount -n -t tmpfs -o size=90% tmpfs /mnt
-    mkdir /mnt/up /mnt/work /mnt/root
-    mount -n -t overlay -o lowerdir=/,upperdir=/mnt/up,workdir=/mnt/work overlay /mnt/root || exit 1
-    mkdir -p /mnt/root/lib/modules
-    ln -sfn "$modules" "/mnt/root/lib/modules/$(uname -r)"
-    mount -n --move /dev /mnt/root/dev
-    mount -n --move /proc /mnt/root/proc
-    exec chroot /mnt/root /bin/bash "$UML_INIT" ready
+    mkdir /mnt/up /mnt/work /mnt/guest
+    mount -n -t overlay -o lowerdir=/,upperdir=/mnt/up,workdir=/mnt/work overlay /mnt/guest || exit 1
+    mkdir -p /mnt/guest/lib/modules
+    ln -sfn "$modules" "/mnt/guest/lib/modules/$(uname -r)"
+    mount -n --move /dev /mnt/guest/dev
+    mount -n --move /proc /mnt/guest/proc
+    exec chroot /mnt/guest /bin/bash "$UML_INIT" ready
 }
 
 ready() {

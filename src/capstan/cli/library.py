@@ -102,6 +102,7 @@ def serve(
     context: typer.Context,
     name: str,
     tcmu: bool = typer.Option(False, "--tcmu", help="To the Linux kernel of this machine, as /dev/sgN, /dev/nstN."),
+    timeout: int = typer.Option(30, min=0, help="Seconds after which the kernel gives up a command; 0 for never."),
 ) -> None:
     """Let other programs use a virtual library, until this one is ended."""
     from capstan.cli.serving import serve_to_kernel
@@ -109,7 +110,7 @@ def serve(
 
     if not tcmu:
         raise InvalidValue(what="how", value="", reason="say to whom: --tcmu")
-    serve_to_kernel(state(context), name)
+    serve_to_kernel(state(context), name, seconds=timeout)
 
 
 @library_app.command("list")

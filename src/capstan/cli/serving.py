@@ -17,7 +17,7 @@ from capstan.scsi.tcmu import KernelTarget
 from capstan.scsi.virtual.library import VirtualLibrary
 
 
-def serve_to_kernel(state: State, name: str) -> None:
+def serve_to_kernel(state: State, name: str, *, seconds: int) -> None:
     """Until SIGINT or SIGTERM. NotFound; InUse; Refused."""
     home = Home(state.home.absolute())
     definition = definition_of(home.settings(), name)
@@ -26,7 +26,7 @@ def serve_to_kernel(state: State, name: str) -> None:
     with closing(VirtualLibrary.open(home.library_path(definition))) as library:
         units = {"lu0": library.changer_transport()}
         units |= {f"lu{index + 1}": library.drive_transport(index) for index in range(library.drive_count)}
-        with _stop_signals() as stop, closing(KernelTarget(name, units)) as target:
+        with _stop_signals() as stop, closing(KernelTarget(name, units, seconds=seconds)) as target:
             target.serve(stop, lambda: _tell(state.output, name))
     state.output.note(f"library {name} is not served any more")
 

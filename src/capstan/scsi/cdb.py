@@ -30,6 +30,8 @@ class Op(IntEnum):
     READ_POSITION = 0x34
     REPORT_DENSITY_SUPPORT = 0x44
     LOG_SENSE = 0x4D
+    READ_ATTRIBUTE = 0x8C
+    WRITE_ATTRIBUTE = 0x8D
     SPACE_16 = 0x91
     LOCATE_16 = 0x92
     SECURITY_PROTOCOL_IN = 0xA2
@@ -121,6 +123,18 @@ def erase(*, long: bool) -> bytes:
 def log_sense(page: int, *, length: int = 8192) -> bytes:
     """SPC-5, 6.10: cumulative current values."""
     return bytes((Op.LOG_SENSE, 0, 0x40 | page, 0, 0, 0, 0)) + length.to_bytes(2, "big") + b"\0"
+
+
+def read_attribute(first: int = 0, *, length: int = 8192) -> bytes:
+    """SPC-5, 6.17: the values of the first partition's attributes, from the one with this number."""
+    return (
+        bytes((Op.READ_ATTRIBUTE, 0, 0, 0, 0, 0, 0, 0)) + first.to_bytes(2, "big") + length.to_bytes(4, "big") + b"\0\0"
+    )
+
+
+def write_attribute(length: int) -> bytes:
+    """SPC-5, 6.42: into the memory itself, not only a copy of it (WTC)."""
+    return bytes((Op.WRITE_ATTRIBUTE, 1, 0, 0, 0, 0, 0, 0, 0, 0)) + length.to_bytes(4, "big") + b"\0\0"
 
 
 def prevent_removal(*, prevent: bool) -> bytes:

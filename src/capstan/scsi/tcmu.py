@@ -127,10 +127,12 @@ def _scatter(whole: memoryview, pieces: Sequence[memoryview], *, gather: bool) -
 class KernelTarget:
     """Units in the kernel's target core, under one name, of which there is one on a machine. Each is called `lu…`."""
 
-    def __init__(self, name: str, units: Mapping[str, ScsiTransport]) -> None:
-        """Set everything up: the devices are there when it returns, and wait for `serve`. Refused, with what is
-        missing; nothing is left behind then. What a process that was killed has left of that name is removed first."""
+    def __init__(self, name: str, units: Mapping[str, ScsiTransport], *, seconds: int) -> None:
+        """Set everything up; `serve` makes the devices appear. Refused, with what is missing; nothing is left behind
+        then. What a process that was killed has left of that name is removed first. `seconds`: after which the kernel
+        gives up a command that was not answered: this process is gone, or works longer than that; 0 for never."""
         self._name = name
+        self._seconds = seconds
         self._units = dict(units)
         self._rings: list[CommandRing] = []
         if os.geteuid() != 0:
@@ -159,6 +161,7 @@ class KernelTarget:
         config = f"dev_config=capstan/{self._name}/{unit},dev_size=1048576,hw_block_size=512,hw_max_sectors=32768"
         (folder / "control").write_text(f"{config},nl_reply_supported=-1,max_data_area_mb=64")
         (folder / "enable").write_text("1")
+        (folder / "attrib/cmd_time_out").write_text(str(self._seconds))
         suffix = f"/capstan/{self._name}/{unit}"
         uio = next(path for path in _UIO.iterdir() if (path / "name").read_text().strip().endswith(suffix))
         self._rings.append(CommandRing(uio, self._units[unit]))

@@ -11,11 +11,13 @@ Some drives encrypt: `find_encrypting` gives the port for that.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol, cast
 
 from capstan.errors import InvalidValue
+from capstan.scsi.attributes import Attribute
 
 DRIVE_KEY_BYTES = 32  # AES-256
 _KEY_ID_DIGITS = 16
@@ -212,6 +214,15 @@ class TapeDrive(Protocol):
 
     def counters(self) -> DriveCounters:
         """Ask, without motion."""
+        ...
+
+    def attributes(self) -> Mapping[int, Attribute]:
+        """What the cartridge's own memory holds, by number (`scsi.attributes.Number` has some); empty where the drive
+        cannot say."""
+        ...
+
+    def write_attributes(self, attributes: Sequence[Attribute]) -> None:
+        """Keep these in the cartridge's memory: all or none. IllegalRequest where the drive or the cartridge cannot."""
         ...
 
     def clean(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import NoReturn
@@ -22,6 +22,7 @@ from capstan.errors import (
     TransportError,
 )
 from capstan.scsi import cdb, pages
+from capstan.scsi.attributes import Attribute, decode_attributes, encode_attributes
 from capstan.scsi.protection import GUARD_BYTES
 from capstan.scsi.sense import Key, Sense, decode_sense
 from capstan.scsi.transport import Completion, Direction, ScsiTransport, Status
@@ -340,6 +341,15 @@ class ScsiTapeDrive(DriveCommands):
 
     def counters(self) -> DriveCounters:
         return read_counters(lambda page: self.query(cdb.log_sense(page), 8192, optional=True))
+
+    def attributes(self) -> Mapping[int, Attribute]:
+        data = self.query(cdb.read_attribute(), 8192, optional=True)
+        return {item.number: item for item in decode_attributes(data)}
+
+    def write_attributes(self, attributes: Sequence[Attribute]) -> None:
+        body = encode_attributes(attributes)
+        data = len(body).to_bytes(4, "big") + body
+        self.send_parameters("WRITE ATTRIBUTE", cdb.write_attribute(len(data)), memoryview(data))
 
     def clean(self) -> bool:
         for _ in range(int(timeouts.CLEAN / POLL_SECONDS)):

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from capstan.errors import BlankMedium, BlockTooLarge, DriveKeyNeeded, InvalidValue, NoCartridgeLoaded, Remedy
+from capstan.scsi.attributes import Attribute, Form, Number
 from capstan.tape.drive import (
     BlockKey,
     BlockRead,
@@ -56,6 +57,32 @@ class DriveContract:
         assert read(drive) is Read.FILEMARK
         assert read(drive) is Read.END_OF_DATA
         assert read(drive) is Read.END_OF_DATA
+
+    def test_attributes(self, drive: TapeDrive) -> None:
+        """What is written into the cartridge's memory is read back, and nothing else has changed; an empty value takes
+        it away."""
+        before = drive.attributes()
+        if not before:
+            pytest.skip("the drive cannot read the memory of cartridges")
+        label = Attribute(Number.USER_TEXT_LABEL, Form.TEXT, "Woche 31 周".encode().ljust(160))
+        drive.write_attributes([label, Attribute(Number.BARCODE, Form.ASCII, b"CAP009L9".ljust(32))])
+        after = drive.attributes()
+        assert str(after[Number.USER_TEXT_LABEL]) == "Woche 31 周" and str(after[Number.BARCODE]) == "CAP009L9"
+        assert int(after[Number.MAXIMUM_CAPACITY]) > 0 and {*before} <= {*after}
+        drive.write_attributes([Attribute(number, Form.ASCII, b"") for number in (label.number, Number.BARCODE)])
+        assert drive.attributes() == before
+
+    def test_counters(self, drive: TapeDrive) -> None:
+        """Bytes since the load, both ways, grow by what is moved; a drive that does not count says None."""
+        before = drive.counters()
+        if before.written_bytes is None or before.read_bytes is None:
+            pytest.skip("the drive does not count")
+        write(drive, 100_000, None)
+        drive.rewind()
+        read(drive)
+        after = drive.counters()
+        assert after.written_bytes is not None and 100_000 <= after.written_bytes - before.written_bytes < 200_000
+        assert after.read_bytes is not None and 100_000 <= after.read_bytes - before.read_bytes < 200_000
 
     def test_a_record_that_does_not_fit_is_told(self, drive: TapeDrive) -> None:
         """A record longer than the buffer is an error, never a cut-off answer; the tape stands behind it."""

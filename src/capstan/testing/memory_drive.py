@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidTag
@@ -19,6 +20,7 @@ from capstan.errors import (
     PositionLost,
     WriteProtected,
 )
+from capstan.scsi.attributes import Attribute
 from capstan.tape.drive import (
     BlockKey,
     BlockRead,
@@ -215,6 +217,12 @@ class MemoryTapeDrive:
 
     def counters(self) -> DriveCounters:
         return DriveCounters()
+
+    def attributes(self) -> Mapping[int, Attribute]:
+        return {}
+
+    def write_attributes(self, attributes: Sequence[Attribute]) -> None:
+        raise IllegalRequest(device=self.address, command="WRITE ATTRIBUTE", sense="there is no memory")
 
     def clean(self) -> bool:
         return True

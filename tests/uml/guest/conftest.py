@@ -21,7 +21,7 @@ from capstan.tape.scsi_drive import ScsiTapeDrive
 CAPACITY = 64 << 20
 
 
-def run(*arguments: str | Path, code: int | None = 0, **options: object) -> str:
+def run(*arguments: str | Path, code: int | None = 0, only_output: bool = False, **options: object) -> str:
     """A program's output and errors; it must end with `code` if one is given."""
     ended = subprocess.run(
         [str(item) for item in arguments],
@@ -31,12 +31,12 @@ def run(*arguments: str | Path, code: int | None = 0, **options: object) -> str:
         **options,  # type: ignore[call-overload]
     )
     assert code is None or ended.returncode == code, f"{arguments}: {ended.returncode}\n{ended.stdout}{ended.stderr}"
-    return str(ended.stdout + ended.stderr)
+    return str(ended.stdout if only_output else ended.stdout + ended.stderr)
 
 
-def capstan(home: Path, *arguments: str | Path, code: int = 0) -> str:
-    """A command on a home."""
-    return run(sys.executable, "-m", "capstan.cli.main", "--home", home, *arguments, code=code)
+def command(home: Path, *arguments: str | Path) -> list[str | Path]:
+    """The command line of a command on a home."""
+    return [sys.executable, "-m", "capstan.cli.main", "--home", home, *arguments]
 
 
 @dataclass
@@ -55,15 +55,20 @@ class Served:
     def image(self, barcode: str) -> Path:
         return self.home / "libraries/lib/cartridges" / f"{barcode}.tap"
 
+    def again(self, *options: str) -> None:
+        """Serve it once more, after `stop`."""
+        new = serve(self.home, *options)
+        self.process, self.changer, self.drives, self.tapes = new.process, new.changer, new.drives, new.tapes
+
     def stop(self, number: int = signal.SIGTERM) -> None:
         self.process.send_signal(number)
         self.process.wait(60)
 
 
-def serve(home: Path) -> Served:
+def serve(home: Path, *options: str) -> Served:
     """Start to serve, and find the devices."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "capstan.cli.main", "--home", str(home), "library", "serve", "lib", "--tcmu"],
+        [sys.executable, "-m", "capstan.cli.main", "--home", str(home), "library", "serve", "lib", "--tcmu", *options],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -79,7 +84,7 @@ def serve(home: Path) -> Served:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("virtual")
     options = ("--capacity", str(CAPACITY), "--drives", "2", "--cartridges", "6", "--slots", "8", "--ports", "1")
-    capstan(home, "library", "create", "lib", "--virtual", *options)
+    run(*command(home, "library", "create", "lib", "--virtual", *options))
     return home
 
 

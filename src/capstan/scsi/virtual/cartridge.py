@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from capstan.errors import HomeDamaged
@@ -17,7 +17,8 @@ _HINT = "the tape image beside it is whole: write the file again, like that of a
 
 @dataclass(slots=True)
 class CartridgeFacts:
-    """What the sidecar keeps. `capacity_bytes` counts image bytes; `cleanings` are left of a cleaning cartridge."""
+    """What the sidecar keeps. `capacity_bytes` counts image bytes; `cleanings` are left of a cleaning cartridge;
+    `attributes`: what hosts keep in its memory, numbers and values in hexadecimal."""
 
     barcode: str
     generation: int
@@ -27,6 +28,9 @@ class CartridgeFacts:
     cleaning: bool = False
     cleanings: int = 0
     loads: int = 0
+    attributes: dict[str, str] = field(
+        default_factory=dict
+    )  # of a host, in its memory: number and value, in hexadecimal
 
 
 class VirtualCartridge:

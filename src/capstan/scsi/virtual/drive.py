@@ -14,9 +14,11 @@ from typing import ClassVar
 from capstan.scsi import encryption
 from capstan.scsi.cdb import Op
 from capstan.scsi.sense import Key, Sense
+from capstan.scsi.virtual.auxiliary_memory import AuxiliaryMemory
 from capstan.scsi.virtual.cartridge import VirtualCartridge
-from capstan.scsi.virtual.drive_pages import log_page, mode_page, selected_pages
+from capstan.scsi.virtual.drive_pages import log_page, mode_header, mode_page, selected_pages
 from capstan.scsi.virtual.encryption import DataEncryption
+from capstan.scsi.virtual.fixed import check_blocks, read_blocks, write_blocks
 from capstan.scsi.virtual.generations import Generation, can_read, can_write
 from capstan.scsi.virtual.image import BadRecord, TapeImage
 from capstan.scsi.virtual.protection import BlockProtection
@@ -212,14 +214,22 @@ class VirtualDrive:
 
     def _read(self, cdb: bytes, data: memoryview | None) -> int:
         tape = self._ready()
-        wanted = int.from_bytes(cdb[2:5], "big")
-        if cdb[1] & 1 or wanted > _MAX_BLOCK:  # FIXED: LTO drives can, Capstan never does
+        count = int.from_bytes(cdb[2:5], "big")
+        if count == 0 or not cdb[1] & 0x01:
+            room = data if data is None else data[:count]
+            return count and self._read_block(tape, room, count, hides=bool(cdb[1] & 0x02))
+        if cdb[1] & 0x02:  # FIXED and SILI
             raise illegal(*INVALID_FIELD)
-        if wanted == 0:
-            return 0
+        whole = check_blocks(count, self._block_length, data, _MAX_BLOCK)
+        length = self._block_length
+        return read_blocks(lambda part: self._read_block(tape, part, length, hides=False), count, length, whole)
+
+    def _read_block(self, tape: TapeImage, data: memoryview | None, wanted: int, *, hides: bool) -> int:
+        if wanted > _MAX_BLOCK:
+            raise illegal(*INVALID_FIELD)
         if self._position >= tape.count:
             raise CheckCondition(Sense(Key.BLANK_CHECK, *_BLANK, information=wanted))
-        buffer = memoryview(b"")[:0] if data is None else data[:wanted]
+        buffer = memoryview(b"") if data is None else data
         number = self._position
         try:
             if tape.is_filemark(number):
@@ -237,17 +247,22 @@ class VirtualDrive:
         length = self._protection.guarded(buffer, length)
         moved = min(length, len(buffer))
         # SILI hides a short record, and a long one too while the block length is zero (SSC-5, 6.4).
-        if length != wanted and not (cdb[1] & 0x02 and (length < wanted or self._block_length == 0)):
+        if length != wanted and not (hides and (length < wanted or self._block_length == 0)):
             raise CheckCondition(Sense(Key.NO_SENSE, incorrect_length=True, information=wanted - length), moved=moved)
         return moved
 
     def _write(self, cdb: bytes, data: memoryview | None) -> int:
         tape = self._ready()
-        length = int.from_bytes(cdb[2:5], "big")
-        if cdb[1] & 1 or length > _MAX_BLOCK or length != (0 if data is None else len(data)):
+        count = int.from_bytes(cdb[2:5], "big")
+        if count and cdb[1] & 0x01:  # FIXED
+            whole = check_blocks(count, self._block_length, data, _MAX_BLOCK)
+            return write_blocks(lambda part: self._write_block(tape, part), count, self._block_length, whole)
+        if count != (0 if data is None else len(data)) or count > _MAX_BLOCK:
             raise illegal(*INVALID_FIELD)
-        if data is None or length == 0:
-            return 0
+        return 0 if data is None or not count else self._write_block(tape, data)
+
+    def _write_block(self, tape: TapeImage, data: memoryview) -> int:
+        length = len(data)
         block = self._protection.checked(data)
         self._check_writable(tape, len(block) + 8 + self._encryption.overhead)
         try:
@@ -307,15 +322,12 @@ class VirtualDrive:
 
     def _mode_sense(self, cdb: bytes, data: memoryview | None) -> int:
         cartridge = self._cartridge
-        protected = cartridge is not None and (
-            cartridge.facts.write_protected or not can_write(self.generation, cartridge.generation)
-        )
-        density = cartridge.generation.density if cartridge is not None and self._tape is not None else 0
+        writable = cartridge is None or can_write(self.generation, cartridge.generation)
         worm = cartridge is not None and cartridge.facts.worm
         page = mode_page(cdb[2] & 0x3F, cdb[3], worm=worm, protection=self._protection.page)
-        descriptor = b"" if cdb[1] & 0x08 else bytes((density, 0, 0, 0, 0)) + self._block_length.to_bytes(3, "big")
-        body = bytes((0, 0x90 if protected else 0x10, len(descriptor))) + descriptor + page
-        return put(data, bytes((len(body),)) + body, cdb[4])
+        medium = None if self._tape is None else cartridge
+        head = mode_header(cartridge, medium, self._block_length, writable=writable, short=bool(cdb[1] & 0x08))
+        return put(data, bytes((len(head + page),)) + head + page, cdb[4])
 
     def _mode_select(self, cdb: bytes, data: memoryview | None) -> int:
         parameters = bytes(data or b"")
@@ -330,6 +342,13 @@ class VirtualDrive:
     def _log_sense(self, cdb: bytes, data: memoryview | None) -> int:
         page = log_page(cdb[2] & 0x3F, self._cartridge, self._tape, self.upkeep)
         return put(data, page, int.from_bytes(cdb[7:9], "big"))
+
+    def _read_attribute(self, cdb: bytes, data: memoryview | None) -> int:
+        memory = AuxiliaryMemory(self._ready(), self._cartridge_in())
+        return put(data, memory.answer(cdb), int.from_bytes(cdb[10:14], "big"))
+
+    def _write_attribute(self, cdb: bytes, data: memoryview | None) -> int:
+        return AuxiliaryMemory(self._ready(), self._cartridge_in()).write(bytes(data or b""))
 
     def _security_in(self, cdb: bytes, data: memoryview | None) -> int:
         page, allocation = int.from_bytes(cdb[2:4], "big"), int.from_bytes(cdb[6:10], "big")
@@ -372,6 +391,8 @@ class VirtualDrive:
         Op.LOCATE_10: _locate_10,
         Op.READ_POSITION: _read_position,
         Op.LOG_SENSE: _log_sense,
+        Op.READ_ATTRIBUTE: _read_attribute,
+        Op.WRITE_ATTRIBUTE: _write_attribute,
         Op.SPACE_16: _space_16,
         Op.LOCATE_16: _locate_16,
         Op.SECURITY_PROTOCOL_IN: _security_in,

@@ -11,6 +11,16 @@ from capstan.scsi.virtual.upkeep import Upkeep
 _MEBIBYTE = 1 << 20
 
 
+def mode_header(
+    cartridge: VirtualCartridge | None, threaded: VirtualCartridge | None, length: int, *, writable: bool, short: bool
+) -> bytes:
+    """The head of MODE SENSE(6), without its first byte, and the block descriptor if not `short` (SSC-5, 8.3.2)."""
+    protected = not writable or (cartridge is not None and cartridge.facts.write_protected)
+    density = threaded.generation.density if threaded is not None else 0
+    descriptor = b"" if short else bytes((density, 0, 0, 0, 0)) + length.to_bytes(3, "big")
+    return bytes((0, 0x90 if protected else 0x10, len(descriptor))) + descriptor
+
+
 def mode_page(page: int, subpage: int, *, worm: bool, protection: bytes) -> bytes:
     """One mode page, or all of them (3Fh; with subpages for subpage FFh). `protection` is the control data protection
     page. Raises ILLEGAL REQUEST for those that the drive does not have."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from capstan.scsi.virtual.cartridge import CartridgeFacts
 
-_CLEANING_LOOKS = 2  # how often it says that it is being cleaned before it is done
+_CLEANING_LOOKS = 4  # how often it says that it is being cleaned before it is done
 _READ_FAILURE, _WRITE_FAILURE, _CLEAN_PERIODIC, _CLEANING_EXPIRED = 5, 6, 21, 22  # SSC-5, table A.2
 
 

@@ -1,0 +1,113 @@
+"""Capstan uses the library through the kernel, as a real one; its tapes restore with stock programs on `/dev/nst0`."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from capstan.cli.main import main
+from conftest import Served, command, run
+
+
+def told(home: Path, *arguments: str | Path, code: int = 0) -> Any:
+    """The result of a command, of `--json`. In this process: an interpreter takes long to start here."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        ended = main(["--json", "--home", str(home), *map(str, arguments)])
+    assert ended == code, f"{arguments}: {ended}\n{out.getvalue()[-2000:]}{err.getvalue()[-2000:]}"
+    return json.loads(out.getvalue())
+
+
+def tree_at(path: Path) -> Path:
+    path.mkdir(parents=True)
+    for number in range(40):
+        (path / f"file {number}").write_bytes(bytes([number]) * (number * 3000))
+    (path / "large").write_bytes(bytes(range(256)) * 40_000)
+    (path / "link").symlink_to("large")
+    return path
+
+
+def add(home: Path, library: Served) -> None:
+    drives = [part for drive in library.drives for part in ("--drive", f"sg:{drive}")]
+    added = told(home, "library", "add", "real", "--changer", f"sg:{library.changer}", *drives)
+    assert added["drives"] == 2 and "CAP001L9" in added["cartridges"]
+
+
+def test_backup_and_restore(tidy: Served, tmp_path: Path) -> None:
+    """A library of devices: added, labelled, backed up to, verified, restored from, rebuilt."""
+    home, source = tmp_path / "home", tree_at(tmp_path / "source")
+    add(home, tidy)
+    assert {drive["serial"] for drive in told(home, "drive", "list")} == {"lib-D0", "lib-D1"}
+    told(home, "pool", "create", "default")
+    for barcode in ("CAP001L9", "CAP002L9"):
+        told(home, "tape", "label", barcode, "--pool", "default", "--overwrite")
+    made = told(home, "backup", source, "--name", "t")
+    assert made["state"] == "complete"
+    told(home, "verify", made["set_id"])
+    told(home, "restore", made["set_id"], "--to", tmp_path / "out")
+    run("diff", "-r", "--no-dereference", source, tmp_path / "out" / str(source)[1:])
+    (home / "catalog.db").unlink()
+    told(home, "rebuild", "--library", "real")
+    told(home, "restore", "latest:t", "--to", tmp_path / "again")
+    run("diff", "-r", "--no-dereference", source, tmp_path / "again" / str(source)[1:])
+    told(home, "library", "remove", "real")
+    assert told(home, "library", "list") == []
+
+
+def test_restore_with_stock_programs(tidy: Served, tmp_path: Path) -> None:
+    """mt, dd, zstd and tar on the tape device, as RESTORE.txt says."""
+    home, source = tmp_path / "home", tree_at(tmp_path / "source")
+    add(home, tidy)
+    told(home, "pool", "create", "default")
+    told(home, "tape", "label", "CAP003L9", "--pool", "default", "--overwrite")
+    told(home, "backup", source, "--name", "t")
+    tape = tidy.tapes[0]
+    run("mtx", "-f", tidy.changer, "load", "3", "0")
+    run("mt-st", "-f", tape, "setblk", "0")
+    run("mt-st", "-f", tape, "rewind")
+    run("mt-st", "-f", tape, "fsf", "1")
+    (tmp_path / "out").mkdir()
+    unpack = f"dd if={tape} bs=512k | tail -c +4097 | zstd -dc | tar -C {tmp_path}/out -xpf -"
+    run("bash", "-c", f"set -o pipefail; {unpack}")
+    run("mt-st", "-f", tape, "offline")
+    run("mtx", "-f", tidy.changer, "unload", "3", "0")
+    run("diff", "-r", "--no-dereference", source, tmp_path / "out" / str(source)[1:])
+
+
+def test_the_one_that_serves_is_killed(tidy: Served, tmp_path: Path) -> None:
+    """SIGKILL in the middle of a backup: an error that says what to do; nothing that was committed is lost, no
+    cartridge is damaged, and once the library is served again the job goes on."""
+    home, source = tmp_path / "home", tree_at(tmp_path / "source")
+    (source / "larger").write_bytes(random.Random(7).randbytes(24 << 20))
+    tidy.stop()
+    tidy.again("--timeout", "2")
+    add(home, tidy)
+    told(home, "pool", "create", "default")
+    told(home, "tape", "label", "CAP004L9", "--pool", "default", "--overwrite")
+    before = told(home, "backup", tree_at(tmp_path / "small"), "--name", "before")
+    size = tidy.image("CAP004L9").stat().st_size
+    running = subprocess.Popen(
+        command(home, "--json", "backup", source, "--name", "t"), stdout=subprocess.PIPE, text=True
+    )
+    while tidy.image("CAP004L9").stat().st_size < size + (4 << 20) and running.poll() is None:
+        os.sched_yield()
+    tidy.stop(signal.SIGKILL)
+    output, _ = running.communicate(timeout=300)
+    error = json.loads(output)["error"]
+    assert running.returncode in (5, 7) and error["hint"], error
+    tidy.again()
+    told(home, "library", "remove", "real")
+    add(home, tidy)
+    resumed = told(home, "job", "resume", told(home, "jobs")[0]["job_id"])
+    told(home, "verify", "CAP004L9")
+    for set_id, tree in ((before["set_id"], tmp_path / "small"), (resumed["set_id"], source)):
+        out = tmp_path / f"out-{tree.name}"
+        told(home, "restore", set_id, "--to", out)
+        run("diff", "-r", "--no-dereference", tree, out / str(tree)[1:])
