@@ -7,7 +7,7 @@ import shutil
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,9 +39,10 @@ from capstan.format.layout import ArchiveParameters
 from capstan.home_keys import named_drive_key, named_recipients, proven_keys, retired_keys
 from capstan.jobs.context import JobContext
 from capstan.jobs.runner import JobRunner
-from capstan.library_devices import definition_of, open_devices
+from capstan.library_devices import DeviceOpener, definition_of
 from capstan.media.adoption import Adoption
 from capstan.media.ledger import Ledger
+from capstan.media.library import OpenDevices
 from capstan.media.manager import TapeManager
 from capstan.media.operations import TapeOperations
 from capstan.recovery.copying import CopyEngine
@@ -53,6 +54,7 @@ from capstan.recovery.select import RestoreRequest, resolve_set
 from capstan.recovery.target import RecoveryTarget, Tell
 from capstan.recovery.verify import VerifyEngine
 from capstan.scsi.address import check_address
+from capstan.scsi.tracing import Trace
 from capstan.scsi.virtual.faults import FaultPlan
 from capstan.scsi.virtual.library import LibrarySpec, VirtualLibrary, barcodes_of
 from capstan.tape.changer import Inventory
@@ -235,10 +237,12 @@ async def open_home(
     listener: Callable[[Event], None] | None = None,
     faults: FaultPlan | None = None,
     sleep: Callable[[float], None] = time.sleep,
+    trace: Path | None = None,
 ) -> AsyncIterator[Capstan]:
     """Open the home at an absolute path, made if it is not there; close everything at the end.
 
-    `faults` befall the devices of virtual libraries; `sleep` waits for a drive that is busy.
+    `faults` befall the devices of virtual libraries; `sleep` waits for a drive that is busy; `trace`: a new
+    file for what goes over the wire.
     """
     home = Home(path)
     home.prepare()
@@ -246,12 +250,14 @@ async def open_home(
     clock = clock or SystemClock()
     catalog = SqlCatalog(home.database)
     await catalog.open()
-    capstan = _wire(home, settings, clock, catalog, listener, faults, sleep)
-    try:
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(catalog.close)
+        opened = DeviceOpener(home, settings, faults=faults, sleep=sleep)
+        if trace is not None:
+            opened.trace = stack.enter_context(closing(Trace(trace)))
+        capstan = _wire(home, settings, clock, catalog, listener, opened)
+        stack.push_async_callback(capstan.manager.close)
         yield capstan
-    finally:
-        await capstan.manager.close()
-        await catalog.close()
 
 
 def _wire(
@@ -260,8 +266,7 @@ def _wire(
     clock: Clock,
     catalog: SqlCatalog,
     listener: Callable[[Event], None] | None,
-    faults: FaultPlan | None,
-    sleep: Callable[[float], None],
+    open_devices: OpenDevices,
 ) -> Capstan:
     host = socket.gethostname()
     store = FileIndexStore(home.indexes)
@@ -270,7 +275,7 @@ def _wire(
     manager = TapeManager(
         catalog=catalog,
         clock=clock,
-        open_devices=partial(open_devices, home, settings, faults=faults, sleep=sleep),
+        open_devices=open_devices,
         record_bytes=settings.archive.record_bytes,
         on_ahead=Adoption(catalog=catalog, ledger=ledger, store=store, spool=home.spool).take_in,
     )

@@ -12,6 +12,8 @@ from capstan.errors import InvalidValue, NotFound
 from capstan.media.library import LibraryDevices
 from capstan.process_lock import ProcessLock
 from capstan.scsi.address import open_transport
+from capstan.scsi.tracing import Trace, TracingTransport
+from capstan.scsi.transport import ScsiTransport
 from capstan.scsi.virtual.changer import FIRST_DRIVE
 from capstan.scsi.virtual.faults import FaultPlan
 from capstan.scsi.virtual.generations import GENERATIONS
@@ -22,20 +24,22 @@ from capstan.tape.scsi_changer import ScsiMediaChanger
 from capstan.tape.scsi_drive import ScsiTapeDrive
 
 Sleep = Callable[[float], None]
+Traced = Callable[[ScsiTransport], ScsiTransport]
 
 
 class VirtualDevices:
     """An open virtual library as the tape manager sees it."""
 
-    def __init__(self, name: str, library: VirtualLibrary, sleep: Sleep) -> None:
+    def __init__(self, name: str, library: VirtualLibrary, sleep: Sleep, traced: Traced) -> None:
         self._library = library
         self._sleep = sleep
+        self._traced = traced
         self.name = name  # as capstan.toml has it: the library's own may be an older one
         self.generation = library.generation.name
-        self.changer = ScsiMediaChanger(library.changer_transport())
+        self.changer = ScsiMediaChanger(traced(library.changer_transport()))
 
     def open_drive(self, serial: str, element: int) -> TapeDrive:
-        return ScsiTapeDrive(self._library.drive_transport(element - FIRST_DRIVE), sleep=self._sleep)
+        return ScsiTapeDrive(self._traced(self._library.drive_transport(element - FIRST_DRIVE)), sleep=self._sleep)
 
     def capacity_of(self, barcode: str) -> int:
         return self._library.capacity_of(barcode)
@@ -48,7 +52,9 @@ class RealDevices:
     """A changer and its drives, each at an address. The drives are paired with the changer's by their serial numbers;
     where the changer says none, they are taken in the order in which they are defined."""
 
-    def __init__(self, name: str, definition: DeviceLibrarySettings, lock: ProcessLock, sleep: Sleep) -> None:
+    def __init__(
+        self, name: str, definition: DeviceLibrarySettings, lock: ProcessLock, sleep: Sleep, traced: Traced
+    ) -> None:
         """Open them all. TransportError; DeviceError; InvalidValue for a drive that is none of the changer's. Nothing
         is open, and no lock held, after an error."""
         self.name = name
@@ -57,10 +63,10 @@ class RealDevices:
         lock.acquire()
         with ExitStack() as stack:
             stack.callback(lock.release)
-            self.changer = ScsiMediaChanger(stack.enter_context(closing(open_transport(definition.changer))))
+            self.changer = ScsiMediaChanger(stack.enter_context(closing(traced(open_transport(definition.changer)))))
             drives = []
             for address in definition.drives:
-                transport = stack.enter_context(closing(open_transport(address)))
+                transport = stack.enter_context(closing(traced(open_transport(address))))
                 drives.append(ScsiTapeDrive(transport, sleep=sleep))
             self._drives = pair(self.changer.inventory(), drives)
             stack.pop_all()
@@ -111,16 +117,29 @@ def definition_of(settings: Settings, name: str) -> VirtualLibrarySettings | Dev
     return found
 
 
-def open_devices(
-    home: Home, settings: Settings, name: str, *, faults: FaultPlan | None, sleep: Sleep
-) -> LibraryDevices:
-    """Open the devices of a library. `faults` befall those that are virtual. NotFound; InUse; what the devices say."""
-    definition = definition_of(settings, name)
-    if isinstance(definition, DeviceLibrarySettings):
-        return RealDevices(name, definition, ProcessLock(home.library_lock(name), f"library {name}"), sleep)
-    library = VirtualLibrary.open(home.library_path(definition), faults=faults)
-    try:
-        return VirtualDevices(name, library, sleep)
-    except BaseException:
-        library.close()  # its robot does not answer: let others try
-        raise
+class DeviceOpener:
+    """Opens the devices of libraries, by name. `faults` befall those that are virtual; `sleep` waits for a drive that
+    is busy; with a `trace`, everything is traced."""
+
+    def __init__(self, home: Home, settings: Settings, *, faults: FaultPlan | None, sleep: Sleep) -> None:
+        self._home = home
+        self._settings = settings
+        self._faults = faults
+        self._sleep = sleep
+        self.trace: Trace | None = None
+
+    def __call__(self, name: str) -> LibraryDevices:
+        """NotFound; InUse; what the devices say."""
+        definition = definition_of(self._settings, name)
+        if isinstance(definition, DeviceLibrarySettings):
+            lock = ProcessLock(self._home.library_lock(name), f"library {name}")
+            return RealDevices(name, definition, lock, self._sleep, self._traced)
+        library = VirtualLibrary.open(self._home.library_path(definition), faults=self._faults)
+        try:
+            return VirtualDevices(name, library, self._sleep, self._traced)
+        except BaseException:
+            library.close()  # its robot does not answer: let others try
+            raise
+
+    def _traced(self, transport: ScsiTransport) -> ScsiTransport:
+        return transport if self.trace is None else TracingTransport(transport, self.trace)

@@ -121,3 +121,42 @@ def test_a_plugin_that_cannot_be_loaded(plugin: Path, tmp_path: Path, monkeypatc
     offer("second", "zstd = json:loads")
     with pytest.raises(Refused, match="first and second"):
         find_plugin("capstan.codecs", "zstd")
+
+
+def test_a_transport_of_a_plugin(home: Home, plugin: Path, tree: Path, tmp_path: Path) -> None:
+    """A library whose changer and drives lie at addresses of the plugin: added, backed up to, restored from, removed.
+    A trace of it shows every command, and nothing of what was written."""
+    folder = home.path / "libraries/lib"
+    real = Home(tmp_path / "real")
+    real.configure(**SMALL)
+    drives = [part for number in (1, 0) for part in ("--drive", f"folder:{folder}/{number}")]
+    added = with_plugin(real, plugin, "library", "add", "shelf", "--changer", f"folder:{folder}", *drives)
+    assert (added["drives"], added["cartridges"][0]) == (2, "CAP001L9")
+    with_plugin(real, plugin, "tape", "label", "CAP001L9", "--pool", "default")
+    made = with_plugin(real, plugin, "backup", tree, "--name", "t", "--trace", tmp_path / "trace")
+    assert made["state"] == "complete"
+    with_plugin(real, plugin, "restore", made["set_id"], "--to", tmp_path / "out")
+    assert describe(below(tmp_path / "out", tree)) == describe(tree)
+    traced = with_plugin(real, plugin, "scsi", "replay", tmp_path / "trace")
+    assert {"WRITE(6)", "MOVE MEDIUM", "LOG SENSE"} <= {item["name"] for item in traced}
+    assert sum(item["moved"] for item in traced if item["name"] == "WRITE(6)") >= made["stored_bytes"]
+    error = json.loads(subprocess.run(real.command("sets", "--trace", tmp_path / "trace"), capture_output=True).stdout)
+    assert error["error"]["code"] == "storage-failed"
+    with_plugin(real, plugin, "library", "remove", "shelf")
+    assert real.run("library", "list").json == []
+    assert real.run("tape", "show", "CAP001L9").json["place"] == ""
+
+
+def test_addresses_that_lead_nowhere(home: Home, plugin: Path) -> None:
+    """They say what is wrong, and nothing is defined."""
+    for address, code, word in (
+        ("folder:/nowhere", 2, "begins with"),
+        ("sg", 2, "begins with"),
+        ("sg:/dev/nothing", 7, "no such device"),
+        ("sg:/dev/null", 7, "no SCSI generic device"),
+    ):
+        error = home.run("library", "add", "real", "--changer", address, "--drive", address, code=code).json["error"]
+        assert word in error["message"], error
+    assert [item["name"] for item in home.run("library", "list").json] == ["lib"]
+    assert "virtual" in home.run("library", "remove", "lib", code=2).json["error"]["message"]
+    home.run("library", "remove", "nothing", code=3)

@@ -11,7 +11,7 @@ from capstan.cli.state import State, state
 from capstan.errors import UsageError
 
 _OPTIONS = """\
---json and --home DIR (or CAPSTAN_HOME) may stand anywhere.
+--json, --home DIR (or CAPSTAN_HOME) and --trace FILE (what goes over the wire to devices) may stand anywhere.
 
 Exit codes: 0 done · 1 failed · 2 usage · 3 not found · 4 in use · 5 the operator must do something · 6 data is damaged
 or missing · 7 the device failed · 8 the home cannot be used · 130 cancelled.
@@ -20,7 +20,7 @@ or missing · 7 the device failed · 8 the home cannot be used · 130 cancelled.
 
 def build() -> typer.Typer:
     """The whole command line."""
-    from capstan.cli import backup, copy, demo, drive, find, jobs, keys, library, pool, recovery, tape
+    from capstan.cli import backup, copy, demo, drive, find, jobs, keys, library, pool, recovery, scsi, tape
 
     app = typer.Typer(
         name="capstan",
@@ -30,7 +30,7 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(invoke_without_command=True)(_root)
-    for module in (demo, library, pool, tape, drive, backup, copy, find, recovery, jobs, keys):
+    for module in (demo, library, pool, tape, drive, backup, copy, find, recovery, jobs, keys, scsi):
         module.register(app)
     return app
 

@@ -11,15 +11,17 @@ from pathlib import Path
 from capstan.cli.output import Output
 from capstan.errors import CapstanError, UsageError
 
-# `--json` and `--home` may stand before or behind the subcommand. These words never take a value of their own, so a
-# pass over the arguments cannot mistake an option's value for them unless it is spelled like them.
+# These may stand before or behind the subcommand. No option takes a value that is spelled like them, so a pass over the
+# arguments cannot mistake one for them.
 _JSON = "--json"
 _HOME = "--home"
+_TRACE = "--trace"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (see `capstan.errors`)."""
-    rest, home, json_mode = split_arguments(sys.argv[1:] if arguments is None else arguments)
+    rest, given, json_mode = split_arguments(sys.argv[1:] if arguments is None else arguments)
+    home, trace = given.get(_HOME), given.get(_TRACE)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A path that is not UTF-8 is shown with escapes, in JSON with those of JSON: it never ends a command.
@@ -28,10 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from capstan.cli.app import run
     from capstan.cli.state import State
 
-    state = State(home=Path(home or os.environ.get("CAPSTAN_HOME") or default_home()).expanduser(), output=output)
+    path = Path(home or os.environ.get("CAPSTAN_HOME") or default_home()).expanduser()
+    state = State(home=path, output=output, trace=Path(trace) if trace else None)
     try:
-        if home == "":
-            raise UsageError(reason=f"{_HOME} needs a directory")
+        if "" in given.values():
+            raise UsageError(reason=f"{_HOME} needs a directory" if home == "" else f"{_TRACE} needs a file")
         return run(rest, state)
     except CapstanError as error:
         output.error(error)
@@ -45,25 +48,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
-def split_arguments(arguments: Sequence[str]) -> tuple[list[str], str | None, bool]:
-    """The arguments without `--json` and `--home DIR`, wherever they stand before a bare `--`; an empty home is one
-    that was asked for, with nothing behind it."""
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], dict[str, str], bool]:
+    """The arguments without `--json`, `--home DIR` and `--trace FILE`, wherever they stand before a bare `--`; an empty
+    value is one that was asked for, with nothing behind it."""
     rest: list[str] = []
-    home: str | None = None
+    given: dict[str, str] = {}
     json_mode = False
     pending = iter(arguments)
     for argument in pending:
+        option, equals, value = argument.partition("=")
         if argument == "--":
             rest += ["--", *pending]
         elif argument == _JSON:
             json_mode = True
-        elif argument == _HOME:
-            home = next(pending, "")
-        elif argument.startswith(f"{_HOME}="):
-            home = argument.removeprefix(f"{_HOME}=")
+        elif option in (_HOME, _TRACE):
+            given[option] = value if equals else next(pending, "")
         else:
             rest.append(argument)
-    return rest, home, json_mode
+    return rest, given, json_mode
 
 
 def default_home() -> str:

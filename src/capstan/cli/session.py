@@ -25,7 +25,7 @@ def with_home(state: State, work: Callable[[Capstan], Awaitable[T]], *, writing:
     progress = ProgressView(state.output)
 
     async def body() -> T:
-        async with open_home(state.home.absolute(), listener=progress.hear) as capstan:
+        async with open_home(state.home.absolute(), listener=progress.hear, trace=state.trace) as capstan:
             if writing:
                 await capstan.tidy()
             _on_signals(capstan.jobs.cancel_all)

@@ -12,10 +12,11 @@ from capstan.cli.output import Output
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What every command has: `context.obj`."""
+    """What every command has: `context.obj`. `trace`: where to keep what goes over the wire."""
 
     home: Path
     output: Output
+    trace: Path | None = None
 
 
 def state(context: typer.Context) -> State:

@@ -79,7 +79,12 @@ class Home:
             return Settings.model_validate(self._document().unwrap())
         except ValidationError as error:
             first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"])
+            place = [str(part) for part in first["loc"]]
+            if place[:1] == ["libraries"]:
+                del place[2:3]  # of which kind it was taken to be
+            if first["type"] == "union_tag_invalid":
+                place.append("kind")
+            key = ".".join(place)
             reason = f"{key}: {first['msg']}" + (f" (it is {first['input']!r})" if first["loc"] else "")
             raise ConfigurationBroken(path=self.configuration, reason=reason) from None
 

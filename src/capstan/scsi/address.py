@@ -32,8 +32,10 @@ def schemes() -> list[str]:
 
 
 def check_address(address: str) -> str:
-    """InvalidValue for what is no address here."""
-    _find(address)
+    """InvalidValue for what cannot be an address anywhere; whether there is such a transport here is not asked."""
+    scheme, colon, rest = address.partition(":")
+    if not (scheme and colon and rest):
+        raise InvalidValue(what="address", value=address, reason=_known())
     return address
 
 
@@ -44,17 +46,19 @@ def open_transport(address: str) -> ScsiTransport:
 
 
 def _find(address: str) -> tuple[OpenTransport, str]:
-    scheme, colon, rest = address.partition(":")
-    known = f"an address begins with {', '.join(f'{name}:' for name in schemes())}"
-    if not colon or not rest:
-        raise InvalidValue(what="address", value=address, reason=known)
+    scheme, _, rest = check_address(address).partition(":")
     if scheme in _OWN:
         module, name, system = _OWN[scheme]
         if system not in ("", sys.platform):
-            raise InvalidValue(what="address", value=address, reason=f"there is no {scheme} on this system; {known}")
+            reason = f"there is no {scheme} on this system; {_known()}"
+            raise InvalidValue(what="address", value=address, reason=reason)
         found: OpenTransport = getattr(import_module(module), name)
         return found, rest
     plugin: OpenTransport | None = find_plugin(GROUP, scheme)
     if plugin is None:
-        raise InvalidValue(what="address", value=address, reason=known)
+        raise InvalidValue(what="address", value=address, reason=_known())
     return plugin, rest
+
+
+def _known() -> str:
+    return f"an address begins with {', '.join(f'{name}:' for name in schemes())}"
