@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import os
 import shutil
 import socket
@@ -25,6 +26,7 @@ BUDGETS = {
     "anomaly": 240,
     "wine": 150,
     "uml": 180,
+    "iscsi": 120,
 }
 REQUIRE_ALL = os.environ.get("CAPSTAN_TEST_REQUIRE") == "all"
 
@@ -39,6 +41,8 @@ def missing(name: str) -> bool:
     """Whether this machine lacks a program or a right that a test needs."""
     if name == "root":
         return os.name != "posix" or os.geteuid() != 0
+    if name == "libiscsi":
+        return ctypes.util.find_library("iscsi") is None
     if name == "loop":  # devices that show a file as a disk
         return not Path("/dev/loop-control").exists()
     if name.startswith("/"):  # what is downloaded

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install the programs that the tests compare with, where that is possible. What stays missing is skipped by name.
 set -eu
-wanted="zstd lz4 gzip bzip2 7zip tar age openssh-client acl attr libcap2-bin zbar-tools poppler-utils poppler-data gcc libc6-dev e2fsprogs user-mode-linux kmod iproute2 lsscsi sg3-utils mtx mt-st wine wine64 gcc-mingw-w64-x86-64-win32"
+wanted="zstd lz4 gzip bzip2 7zip tar age openssh-client acl attr libcap2-bin zbar-tools poppler-utils poppler-data gcc libc6-dev e2fsprogs user-mode-linux kmod iproute2 lsscsi sg3-utils mtx mt-st tgt libiscsi7 wine wine64 gcc-mingw-w64-x86-64-win32"
 missing=""
 for package in $wanted; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $package"

@@ -90,7 +90,8 @@ def test_nothing_goes_on_from_an_unknown_position(tmp_path: Path) -> None:
 
 def test_a_position_is_never_that_of_a_reset(tmp_path: Path) -> None:
     """A reset between a motion and the question where it led is told, not answered with the beginning of the tape."""
-    plan = FaultPlan((Fault(FaultKind.UNIT_ATTENTION, opcodes=frozenset({Op.READ_POSITION})),))
+    # The first question is that of the load, at the beginning.
+    plan = FaultPlan((Fault(FaultKind.UNIT_ATTENTION, nth=2, opcodes=frozenset({Op.READ_POSITION})),))
     for drive in opened(tmp_path, plan):
         write(drive, 10, 20)
         with pytest.raises(PositionLost):

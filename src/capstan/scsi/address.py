@@ -19,6 +19,7 @@ OpenTransport = Callable[[str], ScsiTransport]
 
 # Imported when they are asked for: each needs an operating system, or a library, that is not everywhere.
 _OWN = {
+    "iscsi": ("capstan.scsi.iscsi", "IscsiTransport", ""),
     "sg": ("capstan.scsi.linux_sg", "open_sg", "linux"),
     "spti": ("capstan.scsi.windows_spti", "SptiTransport", "win32"),
 }

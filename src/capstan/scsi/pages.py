@@ -170,12 +170,19 @@ def decode_element_address_assignment(page: bytes) -> dict[ElementType, tuple[in
     }
 
 
+_PAGE_HEADER, _DESCRIPTOR = 8, 12  # bytes of an element status page's header, and of what all descriptors have
+
+
 def decode_element_status(data: bytes) -> list[ElementDescriptor]:
-    """All elements in READ ELEMENT STATUS data, of every page in it, in the order they come."""
-    found = []
-    end = min(len(data), 8 + int.from_bytes(data[5:8], "big"))
+    """All elements in READ ELEMENT STATUS data, of every page in it, in the order they come.
+
+    Some libraries count the bytes without the page header, and send as many less: the number of elements is relied on,
+    and what is cut off of the last one is taken for empty, if it is less than the part that all descriptors have.
+    """
+    found: list[ElementDescriptor] = []
+    count, end = int.from_bytes(data[2:4], "big"), len(data) + _PAGE_HEADER
     at = 8
-    while at + 8 <= end:
+    while at + _PAGE_HEADER <= len(data) and len(found) < count:
         kind, flags = data[at], data[at + 1]
         size = int.from_bytes(data[at + 2 : at + 4], "big")
         stop = min(end, at + 8 + int.from_bytes(data[at + 5 : at + 8], "big"))
@@ -183,7 +190,8 @@ def decode_element_status(data: bytes) -> list[ElementDescriptor]:
         if size < 12:
             break
         while at + size <= stop:
-            found.append(_element(kind, flags, data[at : at + size]))
+            if at + _DESCRIPTOR <= len(data):
+                found.append(_element(kind, flags, data[at : at + size]))
             at += size
         at = stop
     return found
@@ -199,7 +207,7 @@ def _element(kind: int, page_flags: int, data: bytes) -> ElementDescriptor:
     if page_flags & 0x40:
         at += 36
     identifier = ""
-    if len(data) >= at + 4 and data[at + 3]:  # DVCID: code set, type, length (SMC-3, 6.11.5)
+    if len(data) >= at + 4 and len(data) >= at + 4 + data[at + 3]:  # DVCID: code set, type, length (SMC-3, 6.11.5)
         identifier = _text(data[at + 4 : at + 4 + data[at + 3]])
     return ElementDescriptor(
         type=kind,

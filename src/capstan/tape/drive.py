@@ -41,6 +41,7 @@ class DriveCapabilities:
     max_block: int
     locate: bool = True  # LOCATE; without it the drive spaces from the beginning
     long_position: bool = True  # READ POSITION long form
+    reports_position: bool = True  # READ POSITION says where it stands; else everything is counted, and slow
     reverse_filemarks: bool = True  # SPACE backwards over filemarks
     early_warning: bool = True
     programmable_early_warning: bool = False  # mode page 10h/01h

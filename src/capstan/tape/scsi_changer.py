@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from capstan.errors import ChangerError, DeviceError, HardwareError, IllegalRequest, NotReady
 from capstan.scsi import cdb, pages
 from capstan.scsi.pages import ElementDescriptor, ElementType
@@ -25,11 +27,14 @@ class ScsiMediaChanger:
         )
 
     def inventory(self) -> Inventory:
-        return Inventory(
-            drives=tuple(self._elements(ElementType.DRIVE)),
-            slots=tuple(self._elements(ElementType.STORAGE)),
-            ports=tuple(self._elements(ElementType.IMPORT_EXPORT)),
+        drives, slots, ports = (
+            self._elements(kind) for kind in (ElementType.DRIVE, ElementType.STORAGE, ElementType.IMPORT_EXPORT)
         )
+        if not any(
+            element.accessible for element in slots
+        ):  # a robot that reaches nothing does not say what it reaches
+            slots = [replace(element, accessible=True) for element in slots]
+        return Inventory(drives=tuple(drives), slots=tuple(slots), ports=tuple(ports))
 
     def rescan(self) -> Inventory:
         self._tell("INITIALIZE ELEMENT STATUS", cdb.initialize_element_status(), timeouts.INVENTORY)

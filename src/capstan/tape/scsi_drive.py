@@ -27,6 +27,7 @@ from capstan.scsi.protection import GUARD_BYTES
 from capstan.scsi.sense import Key, Sense, decode_sense
 from capstan.scsi.transport import Completion, Direction, ScsiTransport, Status
 from capstan.tape import timeouts
+from capstan.tape.counted_motion import CountedMotion, step
 from capstan.tape.discovery import discover, identify
 from capstan.tape.drive import (
     BlockKey,
@@ -64,6 +65,8 @@ class ScsiTapeDrive(DriveCommands):
         self._key = ScsiDriveKey(self)
         self.capabilities = discover(self.query, transport.limits, encrypts=self._key.supported)
         self._protection = ScsiBlockProtection(self, supported=self.capabilities.block_protection)
+        self._asked_position = False
+        self._counted = CountedMotion(self.rewind, lambda: step(self), lambda: self._block)
         self._prepared = -1  # the number of losses when the drive was told its modes: not yet
 
     # ── status and cartridge ──────────────────────────────────────────────────────────────────────────
@@ -106,6 +109,12 @@ class ScsiTapeDrive(DriveCommands):
             self._sleep(POLL_SECONDS)
         self._prepare()
         self.rewind()
+        if not self._asked_position:
+            try:
+                self.position()  # at the beginning a drive that does not know is found out
+                self._asked_position = True
+            except PositionLost:
+                self.rewind()
 
     def unload(self) -> None:
         self._leave()
@@ -145,6 +154,10 @@ class ScsiTapeDrive(DriveCommands):
     # ── positions ─────────────────────────────────────────────────────────────────────────────────────
 
     def position(self) -> Position:
+        if not self.capabilities.reports_position:
+            if self._lost or self._block < 0:
+                self.rewind()
+            return Position(self._block, at_beginning=not self._block)
         long = self.capabilities.long_position
         try:
             size = 32 if long else 20
@@ -156,9 +169,17 @@ class ScsiTapeDrive(DriveCommands):
             self.capabilities = replace(self.capabilities, long_position=False)
             return self.position()
         found = pages.decode_position_long(data) if long else pages.decode_position_short(data)
+        counted = -1 if self._lost else self._block
+        if long and counted >= 0 and (found.block, found.at_beginning) != (counted, counted == 0):
+            # Some emulators answer what they do not know.
+            self.capabilities = replace(self.capabilities, long_position=False)
+            return self.position()
         if found.unknown:
-            self._lose("the drive does not know it")
-            raise PositionLost(device=self.address, reason=self._lost)
+            if counted < 0:
+                self._lose("the drive does not know it")
+                raise PositionLost(device=self.address, reason=self._lost)
+            self.capabilities = replace(self.capabilities, reports_position=False, locate=False)
+            return self.position()
         self._found(found.block)
         return Position(found.block, found.file, found.partition, found.at_beginning, found.at_end)
 
@@ -167,6 +188,10 @@ class ScsiTapeDrive(DriveCommands):
         self._found(0)
 
     def locate(self, block: int) -> None:
+        if not self.capabilities.reports_position:
+            if not self._counted.locate(block):
+                raise BlankMedium(device=self.address, command="LOCATE", sense="end of data")
+            return
         if not self.capabilities.locate:
             self._space_to(block)
             return
@@ -197,6 +222,9 @@ class ScsiTapeDrive(DriveCommands):
 
     def space(self, count: int, over: SpaceUnit) -> int:
         self._check_position()
+        if not self.capabilities.reports_position:
+            passed, self._stopped_at_end = self._counted.space(count, over)
+            return passed
         code = cdb.SpaceCode.BLOCKS if over is SpaceUnit.BLOCKS else cdb.SpaceCode.FILEMARKS
         completion = self._send(cdb.space(count, code), timeouts.MOTION)
         self._stopped_at_end = False
@@ -212,6 +240,10 @@ class ScsiTapeDrive(DriveCommands):
         return abs(count) - abs(sense.information or 0)
 
     def seek_end_of_data(self) -> Position:
+        if not self.capabilities.reports_position:
+            self.position()
+            self._counted.to_the_end()
+            return self.position()
         self._command("SPACE to end of data", cdb.space(0, cdb.SpaceCode.END_OF_DATA), timeouts.MOTION)
         return self.position()
 
