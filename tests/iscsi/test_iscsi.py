@@ -46,21 +46,6 @@ def served(folder: Path) -> Iterator[Tgt]:
         yield tgt
 
 
-# What tgt 1.0.85 does not do, or does otherwise than SSC-5 and SMC-3 say; everything else is promised.
-NOT_OF_TGT = {
-    "test_the_door": "it has no PREVENT ALLOW MEDIUM REMOVAL",
-    "test_erasing_ends_the_data_there": "it has no ERASE",
-    "test_unload_and_load": "UNLOAD leaves the cartridge ready",
-}
-
-
-@pytest.fixture(autouse=True)
-def skip_by_name(request: pytest.FixtureRequest) -> None:
-    name = request.function.__name__
-    if request.cls is not None and name in NOT_OF_TGT:
-        pytest.skip(f"of tgt: {NOT_OF_TGT[name]}")
-
-
 def connect(address: str) -> IscsiTransport:
     return IscsiTransport(address.removeprefix("iscsi:"))
 
@@ -89,7 +74,10 @@ class TestIscsiTransport(TransportContract):
         transport.close()
 
 
+# Clauses that are None are those that tgt 1.0.85 does not keep, or does otherwise than SSC-5 and SMC-3 say.
 class TestIscsiChanger(ChangerContract):
+    test_the_door = None  # type: ignore[assignment]  # it has no PREVENT ALLOW MEDIUM REMOVAL
+
     @pytest.fixture
     def changer(self, tidy: Tgt) -> Iterator[MediaChanger]:
         changer = ScsiMediaChanger(connect(tidy.changer))
@@ -98,6 +86,9 @@ class TestIscsiChanger(ChangerContract):
 
 
 class TestIscsiDrive(DriveContract):
+    test_erasing_ends_the_data_there = None  # type: ignore[assignment]  # it has no ERASE
+    test_unload_and_load = None  # type: ignore[assignment]  # its UNLOAD leaves the cartridge ready
+
     @pytest.fixture
     def drive(self, tidy: Tgt) -> Iterator[TapeDrive]:
         tidy.blank(CARTRIDGES[0])  # it does not erase

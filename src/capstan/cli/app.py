@@ -20,7 +20,7 @@ or missing · 7 the device failed · 8 the home cannot be used · 130 cancelled.
 
 def build() -> typer.Typer:
     """The whole command line."""
-    from capstan.cli import backup, copy, demo, drive, find, jobs, keys, library, pool, recovery, scsi, tape
+    from capstan.cli import backup, copy, demo, discover, drive, find, jobs, keys, library, pool, recovery, scsi, tape
 
     app = typer.Typer(
         name="capstan",
@@ -30,7 +30,7 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(invoke_without_command=True)(_root)
-    for module in (demo, library, pool, tape, drive, backup, copy, find, recovery, jobs, keys, scsi):
+    for module in (demo, discover, library, pool, tape, drive, backup, copy, find, recovery, jobs, keys, scsi):
         module.register(app)
     return app
 

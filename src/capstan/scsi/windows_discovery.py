@@ -5,12 +5,12 @@ from __future__ import annotations
 import ctypes
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from capstan import win32
 from capstan.errors import TransportError
 from capstan.scsi import cdb
-from capstan.scsi.pages import InquiryData, decode_inquiry, decode_serial
+from capstan.scsi.found_devices import FoundDevice
+from capstan.scsi.pages import decode_inquiry, decode_serial
 from capstan.scsi.transport import Command, Direction, Status
 from capstan.scsi.windows_device import WindowsDevice
 from capstan.scsi.windows_spti import SCHEME, SptiTransport
@@ -36,17 +36,6 @@ class InterfaceData(ctypes.Structure):
         ("flags", ctypes.c_uint32),
         ("reserved", ctypes.c_void_p),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class FoundDevice:
-    r"""A drive or changer. `address` is what a library names (`spti:\\.\Tape0`); where it could not be asked what it
-    is, `inquiry` is None and `trouble` says why."""
-
-    address: str
-    inquiry: InquiryData | None = None
-    serial: str = ""
-    trouble: str = ""
 
 
 def find_devices() -> list[FoundDevice]:

@@ -40,6 +40,30 @@ def add(home: Path, library: Served) -> None:
     assert added["drives"] == 2 and "CAP001L9" in added["cartridges"]
 
 
+def test_discover(tidy: Served, tmp_path: Path) -> None:
+    """Drives and changer, which belongs where; who has a drive open is named, and nothing is asked of it then."""
+    changer, first, second = (
+        next(item for item in told(tmp_path, "discover") if item["serial"] == serial)
+        for serial in ("lib-R", "lib-D0", "lib-D1")
+    )
+    assert (changer["address"], changer["kind"]) == (f"sg:{tidy.changer}", "changer")
+    assert "2 drives, 8 slots, 1 mail slots" in changer["state"]
+    assert [(item["changer"], item["element"]) for item in (first, second)] == [
+        (changer["address"], 101),
+        (changer["address"], 102),
+    ]
+    assert first["address"] == f"sg:{tidy.drives[0]}" and tidy.tapes[0] in first["names"] and first["state"] == "empty"
+    run("mtx", "-f", tidy.changer, "load", "1", "0")
+    holder = subprocess.Popen(["sh", "-c", f"exec 3<{tidy.tapes[0]}; echo open; read line"], stdin=-1, stdout=-1)
+    assert holder.stdout is not None and holder.stdout.readline() == b"open\n"
+    found = {item["serial"]: item for item in told(tmp_path, "discover")}
+    holder.kill()
+    holder.wait()
+    assert f"sh (pid {holder.pid})" in found["lib-D0"]["trouble"] and not found["lib-D1"]["trouble"]
+    loaded = {item["serial"]: item for item in told(tmp_path, "discover")}["lib-D0"]
+    assert (loaded["state"], loaded["generation"]) == ("loaded", "LTO-9")
+
+
 def test_backup_and_restore(tidy: Served, tmp_path: Path) -> None:
     """A library of devices: added, labelled, backed up to, verified, restored from, rebuilt."""
     home, source = tmp_path / "home", tree_at(tmp_path / "source")
