@@ -33,9 +33,10 @@ soak: $(VENV)/.dev
 	./tests/packages.sh
 	$(BIN)/python tests/soak.py run $(PART); status=$$?; $(BIN)/python tests/soak.py report; exit $$status
 
-## bench  measure: make bench ONLY=P1 (or P4, sealed, twice, 7z-copy, 7z-lzma2, scale)
+## bench  measure: make bench ONLY=P1 (or P4, sealed, twice, 7z-copy, 7z-lzma2, scale, iscsi, sg)
 bench: $(VENV)/.dev
-	$(if $(filter scale,$(ONLY)),,$(BIN)/python bench/run.py $(if $(ONLY),--only $(ONLY)))
+	$(if $(filter scale iscsi sg,$(ONLY)),,$(BIN)/python bench/run.py $(if $(ONLY),--only $(ONLY)))
+	$(foreach path,$(if $(ONLY),$(filter iscsi sg,$(ONLY)),iscsi sg),$(BIN)/python bench/transports.py $(path) &&) true
 	$(if $(filter-out scale,$(ONLY)),,$(BIN)/python bench/scale.py)
 
 ## lock   write down the versions that are installed; every install is held to them

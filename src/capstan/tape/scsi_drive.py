@@ -245,6 +245,7 @@ class ScsiTapeDrive(DriveCommands):
             self._counted.to_the_end()
             return self.position()
         self._command("SPACE to end of data", cdb.space(0, cdb.SpaceCode.END_OF_DATA), timeouts.MOTION)
+        self._block = -1
         return self.position()
 
     # ── data ──────────────────────────────────────────────────────────────────────────────────────────
