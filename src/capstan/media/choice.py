@@ -25,6 +25,8 @@ from capstan.media.library import DriveSlot, OpenLibrary, element_of
 from capstan.media.selection import choose_for_writing
 from capstan.tape.changer import DriveAddress, Element, Inventory
 
+_MOST_JOBS = 200  # whose trials are remembered; more do not run at a time
+
 
 @dataclass(slots=True)
 class _Tried:
@@ -45,7 +47,7 @@ class Choice:
         self._catalog = catalog
         self._cartridges = cartridges
         self._health = health
-        self._jobs: dict[str, _Tried] = {}
+        self._jobs: dict[str, _Tried] = {}  # the newest last
 
     async def cartridge(
         self,
@@ -114,6 +116,8 @@ class Choice:
         return slot, wanted
 
     def _tried(self, context: JobReporter) -> _Tried:
+        while len(self._jobs) > _MOST_JOBS:
+            del self._jobs[next(iter(self._jobs))]
         return self._jobs.setdefault(context.job_id, _Tried())
 
     def refuse(self, context: JobReporter, barcode: str) -> None:

@@ -117,6 +117,13 @@ class Health:
                 await self._suspect(catalog, load)
         return verdict
 
+    async def damaged(self, job_id: str, barcode: str, error: str) -> Blame:
+        """As `note`, of the last stay of a cartridge in a drive that a job has seen."""
+        async with self._catalog.snapshot() as catalog:
+            loads = await catalog.health.list_loads(barcode=barcode, limit=_RECENT)
+        load = next(load for load in reversed(loads) if load.job_id == job_id)
+        return await self.note(load, "damaged", error, medium=True)
+
     async def seen(self, library: str, drives: Iterable[tuple[str, int]]) -> None:
         """Enter the drives of a library, by serial number and element, that are not known yet."""
         async with self._catalog.transaction() as catalog:

@@ -132,13 +132,14 @@ class VerifyEngine:
         library: str,
         identities: Sequence[Identity] = (),
     ) -> dict[str, Any]:
-        """`run_set` of a copy that the same job has written. Where it is damaged its cartridge becomes suspect."""
+        """`run_set` of a copy that the same job has written. Where it is damaged its cartridge becomes suspect,
+        unless it is the drive."""
         try:
             return await self.run_set(set_id, context, library=library, identities=identities, copy=copy)
         except CapstanError as error:
             for item in (error.result or {}).get("damage", ()):
                 reason = f"block {item['block']}: {item['what']}"
-                await self._manager.cartridges.mark(item["cartridge"], CartridgeState.SUSPECT, reason)
+                await self._manager.health.damaged(context.job_id, item["cartridge"], reason)
             raise
 
     def _sampled(self, pieces: Sequence[Piece], percent: float) -> dict[str, int]:
