@@ -38,6 +38,9 @@ class VirtualDevices:
         self.generation = library.generation.name
         self.changer = ScsiMediaChanger(traced(library.changer_transport()))
 
+    def has_drive(self, element: int) -> bool:
+        return True
+
     def open_drive(self, serial: str, element: int) -> TapeDrive:
         return ScsiTapeDrive(self._traced(self._library.drive_transport(element - FIRST_DRIVE)), sleep=self._sleep)
 
@@ -70,6 +73,9 @@ class RealDevices:
                 drives.append(ScsiTapeDrive(transport, sleep=sleep))
             self._drives = pair(self.changer.inventory(), drives)
             stack.pop_all()
+
+    def has_drive(self, element: int) -> bool:
+        return element in self._drives
 
     def open_drive(self, serial: str, element: int) -> TapeDrive:
         drive = self._drives.get(element)

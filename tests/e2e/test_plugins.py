@@ -147,6 +147,22 @@ def test_a_transport_of_a_plugin(home: Home, plugin: Path, tree: Path, tmp_path:
     assert real.run("tape", "show", "CAP001L9").json["place"] == ""
 
 
+def test_a_library_that_another_host_uses_too(home: Home, plugin: Path, tree: Path, tmp_path: Path) -> None:
+    """Only the drives that were named are used, whatever lies in the others."""
+    folder = home.path / "libraries/lib"
+    home.run("library", "move", "lib", "CAP002L9", "drive:101")
+    real = Home(tmp_path / "real")
+    real.configure(**SMALL)
+    options = ("--changer", f"folder:{folder}", "--drive", f"folder:{folder}/1")
+    with_plugin(real, plugin, "library", "add", "shelf", *options)
+    with_plugin(real, plugin, "tape", "label", "CAP001L9", "--pool", "default")
+    made = with_plugin(real, plugin, "backup", tree, "--name", "t")
+    with_plugin(real, plugin, "restore", made["set_id"], "--to", tmp_path / "out")
+    places = {item["barcode"]: item["place"] for item in real.run("library", "show", "shelf").json}
+    assert places["CAP002L9"] == "drive:101"
+    assert {drive["serial"]: drive["loads"] for drive in real.run("drive", "list").json} == {"lib-D0": 0, "lib-D1": 3}
+
+
 def test_addresses_that_lead_nowhere(home: Home, plugin: Path) -> None:
     """They say what is wrong, and nothing is defined."""
     for address, code, word in (

@@ -154,9 +154,9 @@ _UNKNOWN_HINT = (
 
 
 def _unusable(library: OpenLibrary, element: Element) -> bool:
-    place = element.place
-    slot = library.drives.get(place.element)
-    return slot is not None and (slot.busy or bool(slot.broken))
+    number = element.place.element
+    slot = library.drives.get(number)
+    return not library.devices.has_drive(number) or (slot is not None and (slot.busy or bool(slot.broken)))
 
 
 def _is_of(error: CapstanError, slot: DriveSlot) -> bool:

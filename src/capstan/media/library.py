@@ -30,6 +30,10 @@ class LibraryDevices(Protocol):
     @property
     def changer(self) -> MediaChanger: ...
 
+    def has_drive(self, element: int) -> bool:
+        """Whether the drive in that element of the changer is ours to use; another host may have the others."""
+        ...
+
     def open_drive(self, serial: str, element: int) -> TapeDrive:
         """The drive in that element of the changer; `serial` is what the changer says of it."""
         ...
@@ -164,7 +168,7 @@ class OpenLibrary:
         if not self.tidied:
             self.tidied = True
             for element in inventory.drives:
-                if element.full and element.barcode != keep:
+                if element.full and element.barcode != keep and self.devices.has_drive(element.place.element):
                     try:
                         await self.send_home(self.drive(element))
                     except CapstanError as error:
