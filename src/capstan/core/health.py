@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+DAMAGED = "damaged"  # the code of a load in which something was not what it should be
+
 
 class DriveState(StrEnum):
     """Whether jobs may use a drive."""
@@ -61,6 +63,12 @@ class Load:
         """Whether it ended with a failure that still counts."""
         return bool(self.code) and not self.settled
 
+    @property
+    def accuses(self) -> bool:
+        """Whether that failure may be the drive's. Records that can be read, and are not what was written, were bad
+        before they came there."""
+        return self.failed and self.code != DAMAGED
+
 
 class Blame(StrEnum):
     """Who is to blame for a failure of the medium."""
@@ -76,7 +84,7 @@ def blame(loads: Iterable[Load], drive: str, barcode: str) -> Blame:
     A drive that fails with several cartridges, none of which failed elsewhere, is; so is a cartridge that fails in
     several drives which work with all others. Everything else is not known yet.
     """
-    failed = [load for load in loads if load.failed]
+    failed = [load for load in loads if load.accuses]
     cartridges = {load.barcode for load in failed if load.drive == drive}
     drives = {load.drive for load in failed if load.barcode == barcode and load.medium}
     if len(drives) > 1 and cartridges == {barcode}:
@@ -88,4 +96,4 @@ def blame(loads: Iterable[Load], drive: str, barcode: str) -> Blame:
 
 def failures_of(loads: Sequence[Load], drive: str) -> list[str]:
     """The barcodes that failed in a drive, each once, in order."""
-    return sorted({load.barcode for load in loads if load.failed and load.drive == drive})
+    return sorted({load.barcode for load in loads if load.accuses and load.drive == drive})

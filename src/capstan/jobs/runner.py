@@ -103,14 +103,14 @@ class JobRunner:
         warnings = WarningLog(warnings_path(self._folder, job.id), self._clock, counts)
         context = JobContext(job, self, self._clock, warnings)
         self._running[job.id] = context
-        poll = asyncio.create_task(self._poll_cancel(context))
+        ended = asyncio.Event()
+        poll = asyncio.create_task(self._poll_cancel(context, ended))
         try:
             return await self._run(context, work)
         finally:
             del self._running[job.id]
-            poll.cancel()
-            with suppress(asyncio.CancelledError):
-                await poll
+            ended.set()
+            await poll
             lock.remove()
 
     async def _run(self, context: JobContext, work: Work) -> tuple[Job, dict[str, Any]]:
@@ -194,10 +194,13 @@ class JobRunner:
         if self._listener is not None:
             self._listener(event)
 
-    async def _poll_cancel(self, context: JobContext) -> None:
-        """Hear a cancel that another process asked for."""
+    async def _poll_cancel(self, context: JobContext, ended: asyncio.Event) -> None:
+        """Hear a cancel that another process asked for, until the job has `ended`. Never cut off in the middle of a
+        question to the catalog: its connection would be left to whoever collects garbage."""
         while not context.cancelled.is_set():
-            await asyncio.sleep(_CANCEL_POLL_SECONDS)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), _CANCEL_POLL_SECONDS)
+                return
             with suppress(CapstanError):
                 async with self._catalog.snapshot() as catalog:
                     if await catalog.jobs.cancel_requested(context.job_id):

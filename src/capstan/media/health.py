@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 
 from capstan.catalog.catalog import Catalog, Repositories
 from capstan.clock import Clock
-from capstan.core.health import Blame, Drive, DriveState, Load, blame, failures_of
+from capstan.core.health import DAMAGED, Blame, Drive, DriveState, Load, blame, failures_of
 from capstan.core.ids import new_uuid
 from capstan.core.job import JobReporter
 from capstan.core.media import Cartridge, CartridgeState
@@ -99,12 +99,9 @@ class Health:
         """
         if type(error) not in (MediumError, HardwareError):
             return Blame.UNKNOWN
-        return await self.note(load, error.code, str(error), medium=type(error) is MediumError)
-
-    async def note(self, load: Load, code: str, error: str, *, medium: bool) -> Blame:
-        """As `failed`, for what is no exception: records that do not have the digest that they should have."""
+        medium = type(error) is MediumError
         async with self._catalog.transaction() as catalog:
-            load.code, load.error, load.medium = code, error, medium
+            load.code, load.error, load.medium = error.code, str(error), medium
             await catalog.health.save_load(load)
             loads = await catalog.health.list_loads(drive=load.drive, barcode=load.barcode, limit=_RECENT)
             verdict = blame(loads, load.drive, load.barcode)
@@ -117,12 +114,20 @@ class Health:
                 await self._suspect(catalog, load)
         return verdict
 
-    async def damaged(self, job_id: str, barcode: str, error: str) -> Blame:
-        """As `note`, of the last stay of a cartridge in a drive that a job has seen."""
+    async def damaged(self, load: Load, place: str) -> None:
+        """A place on the cartridge is not what was written: it is suspect, whatever the drive."""
+        async with self._catalog.transaction() as catalog:
+            load.code, load.error = DAMAGED, place
+            await catalog.health.save_load(load)
+            cartridge = await catalog.media.get(load.barcode)
+            if cartridge.state in _OURS:
+                await catalog.media.save(replace(cartridge, state=CartridgeState.SUSPECT, reason=place))
+
+    async def last_load(self, job_id: str, barcode: str) -> Load:
+        """The last stay of a cartridge in a drive that a job has seen."""
         async with self._catalog.snapshot() as catalog:
             loads = await catalog.health.list_loads(barcode=barcode, limit=_RECENT)
-        load = next(load for load in reversed(loads) if load.job_id == job_id)
-        return await self.note(load, "damaged", error, medium=True)
+        return next(load for load in reversed(loads) if load.job_id == job_id)
 
     async def seen(self, library: str, drives: Iterable[tuple[str, int]]) -> None:
         """Enter the drives of a library, by serial number and element, that are not known yet."""

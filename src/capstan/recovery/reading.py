@@ -12,7 +12,6 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from capstan.core.backup import Segment
-from capstan.core.health import Blame
 from capstan.core.job import RestorePhase
 from capstan.core.media import CartridgeState
 from capstan.crypto.identities import Identity
@@ -273,9 +272,8 @@ class Mounts:
         detail = f"{trouble.barcode}, {place}; segment {segment.number} of set {segment.set_id[:8]} is read on"
         await self._context.warning("other-copy", detail=f"{detail} from {other.barcode} ({_name(other)})")
         if news and self._mounted is not None:
-            verdict = await self._manager.health.note(self._mounted.load, "damaged", place, medium=True)
-            if verdict is not Blame.DRIVE:
-                await self._context.tell("cartridge.suspect", cartridge=trouble.barcode, reason=place)
+            await self._manager.health.damaged(self._mounted.load, place)
+            await self._context.tell("cartridge.suspect", cartridge=trouble.barcode, reason=place)
 
     async def bury(self, choice: CopyChoice, visit: CartridgeVisit, error: CapstanError) -> None:
         """A cartridge cannot be read at all, and another copy has something of what was to be read."""

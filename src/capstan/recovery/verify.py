@@ -132,14 +132,14 @@ class VerifyEngine:
         library: str,
         identities: Sequence[Identity] = (),
     ) -> dict[str, Any]:
-        """`run_set` of a copy that the same job has written. Where it is damaged its cartridge becomes suspect,
-        unless it is the drive."""
+        """`run_set` of a copy that the same job has written. Where it is damaged its cartridge becomes suspect."""
         try:
             return await self.run_set(set_id, context, library=library, identities=identities, copy=copy)
         except CapstanError as error:
             for item in (error.result or {}).get("damage", ()):
                 reason = f"block {item['block']}: {item['what']}"
-                await self._manager.health.damaged(context.job_id, item["cartridge"], reason)
+                load = await self._manager.health.last_load(context.job_id, item["cartridge"])
+                await self._manager.health.damaged(load, reason)
             raise
 
     def _sampled(self, pieces: Sequence[Piece], percent: float) -> dict[str, int]:

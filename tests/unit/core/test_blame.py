@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from capstan.core.health import Blame, Load, blame
+from capstan.core.health import DAMAGED, Blame, Load, blame
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -44,3 +44,8 @@ def test_what_is_settled_does_not_count() -> None:
 def test_what_was_not_the_medium_speaks_against_the_drive_alone() -> None:
     assert blame([*failures("A1"), *failures("B1", medium=False)], "A", "1") is Blame.UNKNOWN
     assert blame([*failures("A1"), *failures("A2", medium=False)], "A", "1") is Blame.DRIVE
+
+
+def test_records_that_are_not_what_was_written_accuse_no_drive() -> None:
+    damaged = [Load(str(number), "A", barcode, "j", NOW, code=DAMAGED) for number, barcode in enumerate("12")]
+    assert blame([*damaged, *failures("A3")], "A", "3") is Blame.UNKNOWN
