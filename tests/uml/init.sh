@@ -22,7 +22,6 @@ overlay() {
 ready() {
     mount -n -t sysfs sys /sys
     mount -n -t tmpfs tmpfs /run
-    mount -n -t tmpfs tmpfs /tmp
     mkdir -p /dev/pts /dev/shm
     mount -n -t devpts devpts /dev/pts
     mount -n -t tmpfs tmpfs /dev/shm

@@ -23,7 +23,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 def results(tmp_path_factory: pytest.TempPathFactory) -> ElementTree.Element:
     """What became of each test of the guest: one boot for all."""
     folder = tmp_path_factory.mktemp("guest")
-    options = "-q -p no:cacheprovider -p no:xdist -p no:hypothesispytest -c /dev/null"
+    options = "-q -p no:cacheprovider -p no:xdist -p no:hypothesispytest -c /dev/null --basetemp=/run/tests"
     command = (
         f"PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={SOURCE} {sys.executable} -m pytest {options} --rootdir={GUEST}"
         f" --confcutdir={GUEST} --junitxml={folder}/results.xml {GUEST}"
