@@ -1,8 +1,7 @@
-"""Discovery of tape devices. Registers the interfaces as a driver of Windows would: Wine has no tape class driver."""
+"""Discovery of tape devices."""
 
 from __future__ import annotations
 
-import winreg
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,25 +10,6 @@ from scsi_pipe import ServedDevice
 
 from capstan.scsi.virtual.library import LibrarySpec, VirtualLibrary
 from capstan.scsi.windows_discovery import find_devices
-
-_CLASSES = r"SYSTEM\CurrentControlSet\Control\DeviceClasses"
-_ENUM = r"SYSTEM\CurrentControlSet\Enum\ROOT\CAPSTAN"
-_TAPE, _CHANGER = "{53f5630b-b6bf-11d0-94f2-00a0c91efb8b}", "{53f56310-b6bf-11d0-94f2-00a0c91efb8b}"
-
-
-@pytest.fixture
-def registered() -> None:
-    for number, guid in (("0000", _TAPE), ("0001", _TAPE), ("0002", _CHANGER)):
-        instance = rf"ROOT\CAPSTAN\{number}"
-        with winreg.CreateKey(winreg.HKEY_LOCAL_MACHINE, rf"{_ENUM}\{number}") as key:
-            winreg.SetValueEx(key, "ClassGUID", 0, winreg.REG_SZ, guid)
-        link = rf"##?#ROOT#CAPSTAN#{number}#{guid}"
-        with winreg.CreateKey(winreg.HKEY_LOCAL_MACHINE, rf"{_CLASSES}\{guid}\{link}") as key:
-            winreg.SetValueEx(key, "DeviceInstance", 0, winreg.REG_SZ, instance)
-        with winreg.CreateKey(winreg.HKEY_LOCAL_MACHINE, rf"{_CLASSES}\{guid}\{link}\#") as key:
-            winreg.SetValueEx(key, "SymbolicLink", 0, winreg.REG_SZ, link.replace("##?#", "\\\\?\\"))
-        with winreg.CreateKey(winreg.HKEY_LOCAL_MACHINE, rf"{_CLASSES}\{guid}\{link}\#\Control") as key:
-            winreg.SetValueEx(key, "Linked", 0, winreg.REG_DWORD, 1)
 
 
 @pytest.fixture

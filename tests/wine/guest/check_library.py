@@ -41,7 +41,7 @@ def told(home: Path, *arguments: str | Path) -> Any:
     return json.loads(out.getvalue())
 
 
-def test_backup_and_restore(library: VirtualLibrary, tmp_path: Path) -> None:
+def test_backup_and_restore(registered: None, library: VirtualLibrary, tmp_path: Path) -> None:
     """The other drive of the changer is not ours, and is left alone."""
     home, source = tmp_path / "home", tmp_path / "source"
     source.mkdir()
