@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
@@ -19,6 +20,8 @@ from capstan.scsi.virtual.library import VirtualLibrary
 
 def serve_to_kernel(state: State, name: str, *, seconds: int) -> None:
     """Until SIGINT or SIGTERM. NotFound; InUse; Refused."""
+    if not sys.platform.startswith("linux"):
+        raise Refused(reason="only Linux takes devices from a program")
     home = Home(state.home.absolute())
     definition = definition_of(home.settings(), name)
     if not isinstance(definition, VirtualLibrarySettings):
@@ -27,7 +30,11 @@ def serve_to_kernel(state: State, name: str, *, seconds: int) -> None:
         units = {"lu0": library.changer_transport()}
         units |= {f"lu{index + 1}": library.drive_transport(index) for index in range(library.drive_count)}
         with _stop_signals() as stop, closing(KernelTarget(name, units, seconds=seconds)) as target:
-            target.serve(stop, lambda: _tell(state.output, name))
+            try:
+                target.serve(stop, lambda: _tell(state.output, name))
+            except OSError as error:
+                reason = f"the kernel has refused {error.filename}: {error.strerror}"
+                raise Refused(reason=reason, hint="modprobe -a tcm_loop sg st ch") from None
     state.output.note(f"library {name} is not served any more")
 
 
