@@ -86,7 +86,8 @@ def compare(changer: str, drives: list[str], barcodes: list[str], folder: Path, 
     """Bytes per second of both, for each round. The first cartridge is the loop's, the others are Capstan's."""
     source, home = folder / "source", folder / "home"
     source.mkdir()
-    (source / "data").write_bytes(random.Random(2).randbytes(size))
+    block = random.Random(2).randbytes(8 << 20)
+    (source / "data").write_bytes(block * (size // len(block)))
     home.mkdir()
     (home / "capstan.toml").write_text(f'[archive]\nrecord_bytes = {RECORD}\nsegment_bytes = "1GiB"\n')
     options = [part for drive in drives for part in ("--drive", drive)]
