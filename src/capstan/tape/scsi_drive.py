@@ -23,6 +23,7 @@ from capstan.errors import (
 )
 from capstan.scsi import cdb, pages
 from capstan.scsi.attributes import Attribute, decode_attributes, encode_attributes
+from capstan.scsi.pages import PositionData
 from capstan.scsi.protection import GUARD_BYTES
 from capstan.scsi.sense import Key, Sense, decode_sense
 from capstan.scsi.transport import Completion, Direction, ScsiTransport, Status
@@ -42,14 +43,13 @@ from capstan.tape.drive import (
     check_drive_key,
 )
 from capstan.tape.scsi_commands import ATTENTIONS, MEDIUM_ABSENT, POLL_SECONDS, SECURITY, DriveCommands, block_name
-from capstan.tape.scsi_counters import read_counters
+from capstan.tape.scsi_counters import read_capacity, read_counters
 from capstan.tape.scsi_encryption import ScsiDriveKey
 from capstan.tape.scsi_protection import ScsiBlockProtection
 
 _BECOMING_READY = (0x04, 0x01)
 _IN_CLEAR = (0x74, 0x02)  # UNENCRYPTED DATA ENCOUNTERED WHILE DECRYPTING
 _NOT_AUTHENTIC = (0x74, 0x04)  # CRYPTOGRAPHIC INTEGRITY VALIDATION FAILED
-_MEBIBYTE = 1 << 20
 
 
 class ScsiTapeDrive(DriveCommands):
@@ -110,11 +110,7 @@ class ScsiTapeDrive(DriveCommands):
         self._prepare()
         self.rewind()
         if not self._asked_position:
-            try:
-                self.position()  # at the beginning a drive that does not know is found out
-                self._asked_position = True
-            except PositionLost:
-                self.rewind()
+            self._try_position()
 
     def unload(self) -> None:
         self._leave()
@@ -158,6 +154,14 @@ class ScsiTapeDrive(DriveCommands):
             if self._lost or self._block < 0:
                 self.rewind()
             return Position(self._block, at_beginning=not self._block)
+        found = self._read_position()
+        if found.unknown:
+            self._lose("the drive does not know it")
+            raise PositionLost(device=self.address, reason=self._lost)
+        self._found(found.block)
+        return Position(found.block, found.file, found.partition, found.at_beginning, found.at_end)
+
+    def _read_position(self) -> PositionData:
         long = self.capabilities.long_position
         try:
             size = 32 if long else 20
@@ -167,21 +171,23 @@ class ScsiTapeDrive(DriveCommands):
             if not long:
                 raise
             self.capabilities = replace(self.capabilities, long_position=False)
-            return self.position()
-        found = pages.decode_position_long(data) if long else pages.decode_position_short(data)
-        counted = -1 if self._lost else self._block
-        if long and counted >= 0 and (found.block, found.at_beginning) != (counted, counted == 0):
-            # Some emulators answer what they do not know.
-            self.capabilities = replace(self.capabilities, long_position=False)
-            return self.position()
-        if found.unknown:
-            if counted < 0:
-                self._lose("the drive does not know it")
-                raise PositionLost(device=self.address, reason=self._lost)
-            self.capabilities = replace(self.capabilities, reports_position=False, locate=False)
-            return self.position()
-        self._found(found.block)
-        return Position(found.block, found.file, found.partition, found.at_beginning, found.at_end)
+            return self._read_position()
+        return pages.decode_position_long(data) if long else pages.decode_position_short(data)
+
+    def _try_position(self) -> None:
+        """At the beginning, where it is known: some emulators answer what they do not know, or say so. Nothing that a
+        drive says later is doubted, and nothing that it does not know is counted: only what it never does."""
+        for long in (self.capabilities.long_position, False):
+            self.capabilities = replace(self.capabilities, long_position=long)
+            try:
+                found = self._read_position()
+            except PositionLost:  # a reset: another load asks
+                self.rewind()
+                return
+            self._asked_position = True
+            if found.at_beginning and not (found.unknown or found.block):
+                return
+        self.capabilities = replace(self.capabilities, reports_position=False, locate=False)
 
     def rewind(self) -> None:
         self._command("REWIND", cdb.rewind(), timeouts.MOTION)
@@ -359,21 +365,17 @@ class ScsiTapeDrive(DriveCommands):
 
     # ── reports ───────────────────────────────────────────────────────────────────────────────────────
 
+    def _log_page(self, page: int) -> bytes:
+        return self.query(cdb.log_sense(page), 8192, optional=True)
+
     def capacity(self) -> MediumCapacity:
-        data = self.query(cdb.log_sense(0x31), 8192, optional=True)
-        found = pages.decode_log(data)
-        if 0x0001 not in found or 0x0003 not in found:
-            return MediumCapacity()
-        return MediumCapacity(
-            total_bytes=int.from_bytes(found[0x0003], "big") * _MEBIBYTE,
-            remaining_bytes=int.from_bytes(found[0x0001], "big") * _MEBIBYTE,
-        )
+        return read_capacity(self._log_page)
 
     def alerts(self) -> tuple[int, ...]:
-        return pages.decode_tape_alerts(self.query(cdb.log_sense(0x2E), 8192, optional=True))
+        return pages.decode_tape_alerts(self._log_page(0x2E))
 
     def counters(self) -> DriveCounters:
-        return read_counters(lambda page: self.query(cdb.log_sense(page), 8192, optional=True))
+        return read_counters(self._log_page)
 
     def attributes(self) -> Mapping[int, Attribute]:
         data = self.query(cdb.read_attribute(), 8192, optional=True)
