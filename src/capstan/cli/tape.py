@@ -78,7 +78,10 @@ def health(
         async with capstan.catalog.snapshot() as catalog:
             known = [await catalog.media.get(barcode)] if barcode else await catalog.media.list()
             loads = await catalog.health.list_loads(barcode=barcode)
-        return [_health(item, [load for load in loads if load.barcode == item.barcode]) for item in known]
+        by_barcode: dict[str, list[Load]] = {item.barcode: [] for item in known}
+        for load in loads:
+            by_barcode.get(load.barcode, []).append(load)
+        return [_health(item, by_barcode[item.barcode]) for item in known]
 
     found = with_home(state(context), work)
     output = state(context).output

@@ -99,18 +99,24 @@ class Health:
         """
         if type(error) not in (MediumError, HardwareError):
             return Blame.UNKNOWN
-        medium = type(error) is MediumError
+        load.code, load.error, load.medium = error.code, str(error), type(error) is MediumError
         async with self._catalog.transaction() as catalog:
-            load.code, load.error, load.medium = error.code, str(error), medium
             await catalog.health.save_load(load)
-            loads = await catalog.health.list_loads(drive=load.drive, barcode=load.barcode, limit=_RECENT)
-            verdict = blame(loads, load.drive, load.barcode)
+            found = await catalog.health.list_loads(drive=load.drive, barcode=load.barcode, limit=_RECENT)
+            loads = [load if each.id == load.id else each for each in found]
+            drive = await catalog.health.get_drive(load.drive)
+            known = drive.state is DriveState.QUARANTINED
+            verdict = Blame.DRIVE if known else blame(loads, load.drive, load.barcode)
             if verdict is Blame.DRIVE:
-                await self._quarantine(catalog, load, failures_of(loads, load.drive))
-                for other in loads:
-                    if other.drive == load.drive and other.state_before:
-                        await self._restore_state(catalog, other)
-            elif medium:
+                if not known:
+                    drive.state = DriveState.QUARANTINED
+                    cartridges = ", ".join(failures_of(loads, load.drive))
+                    drive.reason = f"it failed with the cartridges {cartridges}; at last: {load.error}"
+                    await catalog.health.save_drive(drive)
+                for each in loads:
+                    if each.drive == load.drive and each.accuses:
+                        await self._acquit(catalog, each)
+            elif load.medium:
                 await self._suspect(catalog, load)
         return verdict
 
@@ -148,12 +154,6 @@ class Health:
                     await catalog.health.save_load(load)
         return drive
 
-    async def _quarantine(self, catalog: Repositories, load: Load, barcodes: list[str]) -> None:
-        drive = await catalog.health.get_drive(load.drive)
-        drive.state = DriveState.QUARANTINED
-        drive.reason = f"it failed with the cartridges {', '.join(barcodes)}; at last: {load.error}"
-        await catalog.health.save_drive(drive)
-
     async def _suspect(self, catalog: Repositories, load: Load) -> None:
         cartridge = await catalog.media.get(load.barcode)
         if cartridge.state in (*_OURS, CartridgeState.SCRATCH):
@@ -161,13 +161,15 @@ class Health:
             await catalog.health.save_load(load)
             await catalog.media.save(replace(cartridge, state=CartridgeState.SUSPECT, reason=load.error))
 
-    async def _restore_state(self, catalog: Repositories, load: Load) -> None:
-        """It was the drive's fault: the cartridge is what it was, if nothing else has become of it since."""
+    async def _acquit(self, catalog: Repositories, load: Load) -> None:
+        """It was the drive's fault: the failure counts against the cartridge no more, which is as it was if nothing
+        else has become of it since."""
         cartridge = await catalog.media.find(load.barcode)
-        if cartridge is not None and (cartridge.state, cartridge.reason) == (CartridgeState.SUSPECT, load.error):
+        was = cartridge is not None and (cartridge.state, cartridge.reason) == (CartridgeState.SUSPECT, load.error)
+        if cartridge is not None and was and load.state_before:
             state = CartridgeState(load.state_before)
             await catalog.media.save(replace(cartridge, state=state, reason=""))
-        load.state_before = ""
+        load.state_before, load.settled = "", True
         await catalog.health.save_load(load)
 
 

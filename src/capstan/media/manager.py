@@ -194,8 +194,7 @@ class TapeManager:
             await slot.lane.run(_load_cartridge)
             await slot.lane.run(give_keys, self.keys.of(context.job_id))
         except BaseException as error:
-            await self.choice.failed(loaded.slot, loaded.load, context, error)
-            await self._return(library, loaded, context, failed=True)
+            await self._give_up(library, loaded, context, error)
             raise
         await context.tell("cartridge.loaded", cartridge=cartridge.barcode, drive=str(slot.address))
         return loaded
@@ -206,10 +205,16 @@ class TapeManager:
         try:
             yield
         except BaseException as error:
-            await self.choice.failed(loaded.slot, loaded.load, context, error)
-            await self._return(library, loaded, context, failed=True)
+            await self._give_up(library, loaded, context, error)
             raise
         await self._return(library, loaded, context, failed=False)
+
+    async def _give_up(self, library: OpenLibrary, loaded: _Loaded, context: JobReporter, error: BaseException) -> None:
+        """Note a failure, and bring the cartridge home whether or not it could be noted."""
+        try:
+            await self.choice.failed(loaded.slot, loaded.load, context, error)
+        finally:
+            await self._return(library, loaded, context, failed=True)
 
     async def _return(self, library: OpenLibrary, loaded: _Loaded, context: JobReporter, *, failed: bool) -> None:
         """Bring the cartridge home, clean the drive if it asks for that, and free it."""

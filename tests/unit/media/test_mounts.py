@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from capstan.bootstrap import Capstan, open_home
+from capstan.core.health import Blame, Load
 from capstan.core.media import Cartridge
-from capstan.errors import CartridgeMissing, NoDriveAvailable
+from capstan.errors import CapstanError, CartridgeMissing, MediumError, NoDriveAvailable, StorageFailed
 from capstan.format.label import Label, LabelWritten, write_label
 from capstan.media import cartridges
 from capstan.media.library import OpenLibrary
@@ -131,4 +132,26 @@ def test_the_one_that_is_being_labelled_is_not_chosen(tmp_path: Path, monkeypatc
             monkeypatch.setattr(OpenLibrary, "inventory", inventory)
 
     monkeypatch.setattr(cartridges, "write_label", held)
+    with_library(tmp_path, body)
+
+
+def test_a_failure_that_cannot_be_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk under the catalog fails while a failure of the drive is noted: the cartridge goes home, and the drive is
+    free, all the same."""
+
+    async def body(capstan: Capstan) -> None:
+        async def full(load: Load, error: CapstanError) -> Blame:
+            raise StorageFailed(path="catalog.db", reason="no space left")
+
+        monkeypatch.setattr(capstan.manager.health, "failed", full)
+        with pytest.raises(StorageFailed):
+            async with AsyncExitStack() as stack:
+                mounted = await mount(capstan, stack)
+                raise MediumError(device="virtual:lib/0", command="WRITE", block=1, sense="3/0C/00")
+        monkeypatch.undo()
+        assert (await row(capstan, mounted.cartridge.barcode)).place == "slot:1001"
+        async with AsyncExitStack() as stack:
+            again = await mount(capstan, stack, "another")
+            assert again.load.drive == mounted.load.drive
+
     with_library(tmp_path, body)
