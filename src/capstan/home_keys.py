@@ -10,7 +10,7 @@ from capstan.config.home import Home
 from capstan.crypto.file_keystore import FileKeyStore, Unlock
 from capstan.crypto.keystore import Key, KeyKind, KeyState, Secret
 from capstan.crypto.recipients import MOST_RECIPIENTS, recipients_of
-from capstan.errors import InvalidValue, NotFound
+from capstan.errors import InvalidValue, KeysError, NotFound
 
 
 def open_keys(path: Path, unlock: Unlock) -> FileKeyStore:
@@ -50,8 +50,7 @@ def retired_keys(home: Home) -> set[str]:
 def named_recipients(home: Home, texts: Sequence[str]) -> list[str]:
     """The recipients that texts name, each once, in canonical form: `age1…`, an SSH public key, `@FILE`, or a key
     of this home that is not retired. InvalidValue."""
-    usable = [key for key in stored_keys(home) if key.recipient and key.state is KeyState.ACTIVE]
-    known = {name: key.recipient for key in usable for name in (key.name, key.id)}
+    known = _names_of_recipients(home, texts) if texts else {}
     found: dict[str, None] = {}
     for text in texts:
         found |= dict.fromkeys([known[text]] if text in known else recipients_of(text))
@@ -59,6 +58,17 @@ def named_recipients(home: Home, texts: Sequence[str]) -> list[str]:
         reason = f"a set is sealed for at most {MOST_RECIPIENTS}"
         raise InvalidValue(what="recipients", value=len(found), reason=reason)
     return list(found)
+
+
+def _names_of_recipients(home: Home, texts: Sequence[str]) -> dict[str, str]:
+    """Recipients by the names and ids of keys. A store that cannot be read matters only for what must be a name."""
+    try:
+        usable = [key for key in stored_keys(home) if key.recipient and key.state is KeyState.ACTIVE]
+    except KeysError:
+        if all(text.startswith(("age1", "ssh-", "@")) for text in texts):
+            return {}
+        raise
+    return {name: key.recipient for key in usable for name in (key.name, key.id)}
 
 
 def named_drive_key(home: Home, name: str) -> str:

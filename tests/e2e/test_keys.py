@@ -337,6 +337,17 @@ def test_damaged_files(keys: Home, key_file: Path, content: bytes) -> None:
     keys.run("key", "create", "new", "--key-file", key_file, code=8)
 
 
+@pytest.mark.slow
+def test_a_damaged_key_file_stops_no_backup_in_clear(keys: Home, tree: Path) -> None:
+    """Nor one that is sealed for somebody else's key: neither needs the store."""
+    keys.library()
+    key = keys.run("key", "show", "escrow").json
+    (keys.path / "keys" / f"{key['id']}.json").write_bytes(b"")
+    other = str(pyrage.x25519.Identity.generate().to_public())
+    for options in ((), ("--recipient", other)):
+        assert keys.run("backup", tree, "--name", "t", *options).json["state"] == "complete"
+
+
 def test_the_first_key_file_is_long_enough(home: Home, tmp_path: Path) -> None:
     """A store is not begun with a short one, or an empty passphrase; nor for a name that is none."""
     (tmp_path / "short").write_bytes(bytes(31))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from capstan.backup.continuity import mounts_on_top_of
@@ -20,7 +20,7 @@ from capstan.core.ids import new_uuid
 from capstan.core.mounts import MountTable
 from capstan.core.pool_rules import check_writable
 from capstan.crypto.key_ids import key_id
-from capstan.errors import CapstanError, IdentityNeeded, Refused
+from capstan.errors import CapstanError, IdentityNeeded, KeysError, Refused
 from capstan.fileindex.chain import ChainSet, holds_below
 from capstan.fileindex.store import FileIndexStore
 from capstan.jobs.context import JobContext
@@ -106,13 +106,19 @@ class SetRegister:
                 container=request.parameters.container,
             )
             if pool is not None:
-                check_writable(pool, backup_set, self._proven_keys())
+                check_writable(pool, backup_set, self._proven_keys)
             await catalog.backups.add(backup_set)
         await context.set_created(backup_set.id)
-        for key in sorted(self._retired_keys().intersection(backup_set.keys)):
+        for key in self._retired(backup_set.keys):
             detail = f"the set is encrypted for key {key}, which is retired: name its successor (docs/keys.md)"
             await context.warning("retired-key", detail=detail)
         return backup_set
+
+    def _retired(self, keys: Sequence[str]) -> list[str]:
+        """Those that are. Only a warning: a key store that cannot be read keeps nobody from writing."""
+        with suppress(KeysError):
+            return sorted(self._retired_keys().intersection(keys)) if keys else []
+        return []
 
     async def _mounts(self, parent: BackupSet | None, source: BackupSource) -> MountTable:
         if parent is None:
@@ -141,7 +147,7 @@ class SetRegister:
                 raise Refused(reason=reason, hint="what is there of it restores; run the backup again")
             pool = await catalog.media.find_pool(backup_set.pool)
             if pool is not None and backup_set.state is not SetState.COMPLETE:
-                check_writable(pool, backup_set, self._proven_keys())
+                check_writable(pool, backup_set, self._proven_keys)
             if backup_set.state is not SetState.COMPLETE:
                 backup_set.state, backup_set.job_id = SetState.WRITING, job.id
                 await catalog.backups.save(backup_set)

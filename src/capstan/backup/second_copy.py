@@ -72,7 +72,7 @@ class SecondCopy:
             return
         self._pool = target.name
         try:
-            check_copyable(target, self._set, self._equipment.proven_keys())
+            check_copyable(target, self._set, self._equipment.proven_keys)
         except CapstanError:
             self.mirror.close()  # whoever copies it afterwards says why not
             return

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from capstan.core.backup import BackupSet, Encryption
 from capstan.core.media import Pool
 from capstan.errors import EscrowUnproven, Refused
 
+# Ids of the keys of which an export has opened something; asked only where a pool demands that, since it reads the key
+# store.
+ProvenKeys = Callable[[], Collection[str]]
 
-def check_writable(pool: Pool, backup_set: BackupSet, proven_keys: Collection[str]) -> None:
+
+def check_writable(pool: Pool, backup_set: BackupSet, proven_keys: ProvenKeys) -> None:
     """Whether a set of this pool may be begun, or go on: Refused where it is in clear and the pool demands encryption
     or is blocked, EscrowUnproven where none of its keys is proven and the pool demands that.
 
@@ -25,7 +29,7 @@ def check_writable(pool: Pool, backup_set: BackupSet, proven_keys: Collection[st
     _check_escrow(pool, backup_set.keys, proven_keys)
 
 
-def check_copyable(pool: Pool, backup_set: BackupSet, proven_keys: Collection[str]) -> None:
+def check_copyable(pool: Pool, backup_set: BackupSet, proven_keys: ProvenKeys) -> None:
     """Whether a set may be copied to this pool. As `check_writable`; Refused too where it opens for others than the
     pool's recipients, or is encrypted by the drive."""
     name = f"set {backup_set.id[:8]}"
@@ -50,6 +54,6 @@ def unfit_for(target: Pool, encryption: Encryption, recipients: Sequence[str]) -
     return ""
 
 
-def _check_escrow(pool: Pool, keys: Sequence[str], proven_keys: Collection[str]) -> None:
-    if pool.require_escrow and not set(proven_keys).intersection(keys):
+def _check_escrow(pool: Pool, keys: Sequence[str], proven_keys: ProvenKeys) -> None:
+    if pool.require_escrow and not set(proven_keys()).intersection(keys):
         raise EscrowUnproven(pool=pool.name, keys=", ".join(keys) or "none: the set has no recipients")

@@ -184,7 +184,7 @@ class CopyEngine:
                 reason = f"pool {backup_set.pool} has no copy pool; say where the copy shall be with --pool"
                 raise InvalidValue(what="pool", value="", reason=reason)
             target = await catalog.media.get_pool(pool)
-        check_copyable(target, backup_set, self._proven_keys())
+        check_copyable(target, backup_set, self._proven_keys)
         return pool
 
     async def _result(self, backup_set: BackupSet, run: CopyRun, pool: str, seconds: float) -> dict[str, Any]:
