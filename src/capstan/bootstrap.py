@@ -252,10 +252,9 @@ async def open_home(
     await catalog.open()
     async with AsyncExitStack() as stack:
         stack.push_async_callback(catalog.close)
-        opened = DeviceOpener(home, settings, faults=faults, sleep=sleep)
-        if trace is not None:
-            opened.trace = stack.enter_context(closing(Trace(trace)))
-        capstan = _wire(home, settings, clock, catalog, listener, opened)
+        tracing = None if trace is None else stack.enter_context(closing(Trace(trace)))
+        open_devices = DeviceOpener(home, settings, faults=faults, sleep=sleep, trace=tracing)
+        capstan = _wire(home, settings, clock, catalog, listener, open_devices)
         stack.push_async_callback(capstan.manager.close)
         yield capstan
 

@@ -127,12 +127,14 @@ class DeviceOpener:
     """Opens the devices of libraries, by name. `faults` befall those that are virtual; `sleep` waits for a drive that
     is busy; with a `trace`, everything is traced."""
 
-    def __init__(self, home: Home, settings: Settings, *, faults: FaultPlan | None, sleep: Sleep) -> None:
+    def __init__(
+        self, home: Home, settings: Settings, *, faults: FaultPlan | None, sleep: Sleep, trace: Trace | None
+    ) -> None:
         self._home = home
         self._settings = settings
         self._faults = faults
         self._sleep = sleep
-        self.trace: Trace | None = None
+        self._trace = trace
 
     def __call__(self, name: str) -> LibraryDevices:
         """NotFound; InUse; what the devices say."""
@@ -148,4 +150,4 @@ class DeviceOpener:
             raise
 
     def _traced(self, transport: ScsiTransport) -> ScsiTransport:
-        return transport if self.trace is None else TracingTransport(transport, self.trace)
+        return transport if self._trace is None else TracingTransport(transport, self._trace)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import random
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
+from harness import Home, below, describe
 from tgt import CARTRIDGES, FIRST_DRIVE, FIRST_SLOT, IQN, Tgt, started
 
-from capstan.cli.main import main
 from capstan.errors import Delivery, InvalidValue, TransportError
 from capstan.scsi import cdb
 from capstan.scsi.iscsi import IscsiTransport, parse_address, read_chap
@@ -101,30 +98,17 @@ class TestIscsiDrive(DriveContract):
         drive.close()
 
 
-def told(home: Path, *arguments: str | Path, code: int = 0) -> Any:
-    """The result of a command, of `--json`."""
-    out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        ended = main(["--json", "--home", str(home), *map(str, arguments)])
-    assert ended == code, f"{arguments}: {ended}\n{out.getvalue()[-2000:]}{err.getvalue()[-3000:]}"
-    return json.loads(out.getvalue())
-
-
-def add(home: Path, tgt: Tgt) -> None:
+def add(home: Home, tgt: Tgt) -> None:
     """A home with the library, and two of its cartridges in the pool."""
     drives = [part for drive in tgt.drives for part in ("--drive", drive)]
-    assert told(home, "library", "add", "lib", "--changer", tgt.changer, *drives)["cartridges"] == CARTRIDGES
-    told(home, "pool", "create", "default")
+    assert home.run("library", "add", "lib", "--changer", tgt.changer, *drives).json["cartridges"] == CARTRIDGES
+    home.run("pool", "create", "default")
     for barcode in CARTRIDGES[:2]:
-        told(home, "tape", "label", barcode, "--pool", "default", "--overwrite")
+        home.run("tape", "label", barcode, "--pool", "default", "--overwrite")
 
 
 def same(tree: Path, out: Path) -> None:
-    restored = out / str(tree)[1:]
-    names = sorted(path.relative_to(tree) for path in tree.rglob("*"))
-    assert sorted(path.relative_to(restored) for path in restored.rglob("*")) == names
-    for name in names:
-        assert not (tree / name).is_file() or (tree / name).read_bytes() == (restored / name).read_bytes(), name
+    assert describe(below(out, tree)) == describe(tree)
 
 
 @pytest.fixture
@@ -139,34 +123,34 @@ def tree(tmp_path: Path) -> Path:
 
 def test_backup_and_restore(folder: Path, tree: Path, tmp_path: Path) -> None:
     """As an operator does it: add, label, back up, add to it, verify, restore, rebuild."""
-    home = tmp_path / "home"
+    home = Home(tmp_path / "home")
     with started(folder / "b") as tgt:
         add(home, tgt)
-        first = told(home, "backup", tree, "--name", "t")
+        first = home.run("backup", tree, "--name", "t").json
         (tree / "new").write_bytes(b"new")
-        second = told(home, "backup", tree, "--name", "t", "--type", "incremental")
+        second = home.run("backup", tree, "--name", "t", "--type", "incremental").json
         assert first["cartridges"] == second["cartridges"]
         assert first["state"] == second["state"] == "complete" and second["type"] == "incremental"
-        told(home, "verify", first["cartridges"][0])
-        told(home, "restore", second["set_id"], "--to", tmp_path / "out")
+        home.run("verify", first["cartridges"][0])
+        home.run("restore", second["set_id"], "--to", tmp_path / "out")
         same(tree, tmp_path / "out")
-        (home / "catalog.db").unlink()
-        assert told(home, "rebuild", "--library", "lib")["sets"] == 2
-        told(home, "restore", "latest:t", "--to", tmp_path / "again")
+        (home.path / "catalog.db").unlink()
+        assert home.run("rebuild", "--library", "lib").json["sets"] == 2
+        home.run("restore", "latest:t", "--to", tmp_path / "again")
         same(tree, tmp_path / "again")
 
 
 def test_the_target_is_killed_in_the_middle_of_a_write(folder: Path, tree: Path, tmp_path: Path) -> None:
     """A clear error; nothing that was acknowledged is lost; when the target is back, the job goes on."""
-    home = tmp_path / "home"
+    home = Home(tmp_path / "home")
     (tree / "larger").write_bytes(random.Random(5).randbytes(40 << 20))
     with started(folder / "c") as tgt:
         add(home, tgt)
-        before = told(home, "backup", tree / "large", "--name", "before")
+        before = home.run("backup", tree / "large", "--name", "before").json
         image = tgt.folder / "media" / before["cartridges"][0]
-        command = [sys.executable, "-m", "capstan.cli.main", "--json", "--home", home, "backup", tree, "--name", "t"]
+        command = home.command("backup", tree, "--name", "t")
         size = image.stat().st_blocks
-        running = subprocess.Popen([str(item) for item in command], stdout=subprocess.PIPE, text=True)
+        running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         while image.stat().st_blocks < size + (8 << 20) // 512 and running.poll() is None:
             os.sched_yield()
         tgt.kill()
@@ -174,10 +158,10 @@ def test_the_target_is_killed_in_the_middle_of_a_write(folder: Path, tree: Path,
         error = json.loads(output)["error"]
         assert running.returncode in (5, 7) and error["hint"], output
         tgt.start()
-        resumed = told(home, "job", "resume", told(home, "jobs")[0]["job_id"])
-        told(home, "verify", before["set_id"])
-        told(home, "restore", before["set_id"], "--to", tmp_path / "before")
-        told(home, "restore", resumed["set_id"], "--to", tmp_path / "out")
+        resumed = home.run("job", "resume", home.run("jobs").json[0]["job_id"]).json
+        home.run("verify", before["set_id"])
+        home.run("restore", before["set_id"], "--to", tmp_path / "before")
+        home.run("restore", resumed["set_id"], "--to", tmp_path / "out")
         same(tree, tmp_path / "out")
 
 
@@ -209,7 +193,11 @@ def test_what_is_not_there(served: Tgt, tmp_path: Path) -> None:
     answer = nobody.execute(Command(cdb.inquiry(36), Direction.IN, memoryview(bytearray(36)), 10))
     nobody.close()
     assert answer is not None
-    error = told(tmp_path / "home", "library", "add", "x", "--changer", wrong[0], "--drive", wrong[0], code=7)["error"]
+    error = (
+        Home(tmp_path / "home")
+        .run("library", "add", "x", "--changer", wrong[0], "--drive", wrong[0], code=7)
+        .json["error"]
+    )
     assert error["code"] == "transport" and error["hint"]
 
 
