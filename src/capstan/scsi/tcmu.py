@@ -38,7 +38,7 @@ _READ_LENGTH = 0x02
 _TIMEOUT = 3600.0
 _CDB_BYTES = {0: 6, 1: 10, 2: 10, 4: 16, 5: 12}  # by the upper three bits of the operation code (SPC-5, 4.2.5.1)
 # Commands that bring data; all others that have any fetch it.
-_OUT = frozenset((0x0A, 0x15, 0x1D, 0x3B, 0x4C, 0x55, 0x5F, 0x8D, 0xB5))
+_OUT = frozenset((0x0A, 0x15, 0x1D, 0x3B, 0x4C, 0x55, 0x5F, 0x8D, 0xA4, 0xB5))
 _FAILED = Sense(Key.HARDWARE_ERROR, 0x44, 0x00)  # INTERNAL TARGET FAILURE
 
 

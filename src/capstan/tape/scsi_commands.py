@@ -76,6 +76,17 @@ class DriveCommands:
             break
         self._fail(f"command {command[0]:02X}h", completion)
 
+    def knows(self, command: bytes, size: int) -> bool:
+        """Whether the drive carries out a command that moves nothing, whatever it would say to it now."""
+        for _ in range(ATTENTIONS):
+            completion = self._send(command, timeouts.LOG, memoryview(bytearray(size)), Direction.IN)
+            sense = decode_sense(completion.sense)
+            if completion.status is Status.CHECK_CONDITION and sense.key is Key.UNIT_ATTENTION:
+                self._lose(str(sense))
+                continue
+            return completion.status is Status.GOOD or sense.key is Key.NOT_READY
+        return False
+
     def _command(self, name: str, command: bytes, timeout: float, *, size: int = 0, tries: int = ATTENTIONS) -> bytes:
         buffer = memoryview(bytearray(size)) if size else None
         for _ in range(tries):

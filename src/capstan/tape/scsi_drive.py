@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import NoReturn
@@ -22,7 +22,6 @@ from capstan.errors import (
     TransportError,
 )
 from capstan.scsi import cdb, pages
-from capstan.scsi.attributes import Attribute, decode_attributes, encode_attributes
 from capstan.scsi.protection import GUARD_BYTES
 from capstan.scsi.sense import Key, Sense, decode_sense
 from capstan.scsi.transport import Completion, Direction, ScsiTransport, Status
@@ -31,38 +30,54 @@ from capstan.tape.discovery import discover, identify
 from capstan.tape.drive import (
     BlockKey,
     BlockRead,
-    DriveCounters,
+    DriveSettings,
     DriveStatus,
-    MediumCapacity,
     Position,
     Read,
+    Reservations,
     Room,
     SpaceUnit,
     check_drive_key,
 )
-from capstan.tape.scsi_commands import ATTENTIONS, MEDIUM_ABSENT, POLL_SECONDS, SECURITY, DriveCommands, block_name
-from capstan.tape.scsi_counters import read_counters
+from capstan.tape.scsi_commands import ATTENTIONS, MEDIUM_ABSENT, POLL_SECONDS, SECURITY, block_name
 from capstan.tape.scsi_encryption import ScsiDriveKey
 from capstan.tape.scsi_protection import ScsiBlockProtection
+from capstan.tape.scsi_reports import DriveReports
+from capstan.tape.scsi_reservation import ScsiReservation
+from capstan.tape.scsi_settings import ScsiDriveSettings
 
 _BECOMING_READY = (0x04, 0x01)
 _IN_CLEAR = (0x74, 0x02)  # UNENCRYPTED DATA ENCOUNTERED WHILE DECRYPTING
 _NOT_AUTHENTIC = (0x74, 0x04)  # CRYPTOGRAPHIC INTEGRITY VALIDATION FAILED
-_MEBIBYTE = 1 << 20
+_PROGRAMMED = (0x00, 0x07)  # PROGRAMMABLE EARLY WARNING DETECTED
 
 
-class ScsiTapeDrive(DriveCommands):
+class ScsiTapeDrive(DriveReports):
     """Implements `tape.drive.EncryptingDrive`. Asks the drive what it can when it is made; raises as the port says.
 
-    `sleep` waits between two looks at a drive that is busy or loading.
+    `sleep` waits between two looks at a drive that is busy or loading. `settings`: what the drive is told.
     """
 
-    def __init__(self, transport: ScsiTransport, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        transport: ScsiTransport,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        settings: DriveSettings = DriveSettings(),  # noqa: B008 - it is frozen
+    ) -> None:
         super().__init__(transport, sleep=sleep)
         self._stopped_at_end = False  # the last SPACE ended there, not at a filemark
         self.identity = identify(self.query)
         self._key = ScsiDriveKey(self)
-        self.capabilities = discover(self.query, transport.limits, encrypts=self._key.supported)
+        self._reservation = ScsiReservation(self)
+        self.capabilities = replace(
+            discover(self.query, transport.limits, self.identity, encrypts=self._key.supported),
+            attributes=self.knows(cdb.read_attribute(length=4), 4),
+            reservations=self._reservation.supported(),
+            access_order=self._most_segments() > 0,
+        )
+        self._settings = ScsiDriveSettings(self, settings)
+        self._warned = False  # the programmable early warning, which comes once, was given
         self._protection = ScsiBlockProtection(self, supported=self.capabilities.block_protection)
         self._prepared = -1  # the number of losses when the drive was told its modes: not yet
 
@@ -102,10 +117,15 @@ class ScsiTapeDrive(DriveCommands):
             if not status.loaded:
                 raise NoCartridgeLoaded(device=self.address)
             if "becoming ready" not in status.detail:
-                raise IncompatibleMedium(device=self.address, sense=status.detail)
+                raise self._incompatible(status.detail)
             self._sleep(POLL_SECONDS)
         self._prepare()
         self.rewind()
+
+    def _incompatible(self, sense: str) -> IncompatibleMedium:
+        takes = self.capabilities.reads
+        hint = {"hint": f"the drive reads {' and '.join(takes)}: use another drive or cartridge"} if takes else {}
+        return IncompatibleMedium(device=self.address, sense=sense, **hint)
 
     def unload(self) -> None:
         self._leave()
@@ -123,8 +143,10 @@ class ScsiTapeDrive(DriveCommands):
     def _prepare(self) -> None:
         """Variable block mode, buffered, protected. Drives lose it when they are reset or get another cartridge."""
         self._prepared = -1  # until all of it is done
+        self._reservation.renew()
         self._key.drop_left_over()
         self._protection.turn_on()
+        self._settings.apply(self.capabilities)
         if not self._protection.on and self.capabilities.block_protection:
             self.capabilities = replace(self.capabilities, block_protection=False)
         self._prepared = self.losses
@@ -163,10 +185,12 @@ class ScsiTapeDrive(DriveCommands):
         return Position(found.block, found.file, found.partition, found.at_beginning, found.at_end)
 
     def rewind(self) -> None:
+        self._warned = False
         self._command("REWIND", cdb.rewind(), timeouts.MOTION)
         self._found(0)
 
     def locate(self, block: int) -> None:
+        self._warned = False
         if not self.capabilities.locate:
             self._space_to(block)
             return
@@ -197,6 +221,7 @@ class ScsiTapeDrive(DriveCommands):
 
     def space(self, count: int, over: SpaceUnit) -> int:
         self._check_position()
+        self._warned = False
         code = cdb.SpaceCode.BLOCKS if over is SpaceUnit.BLOCKS else cdb.SpaceCode.FILEMARKS
         completion = self._send(cdb.space(count, code), timeouts.MOTION)
         self._stopped_at_end = False
@@ -303,12 +328,13 @@ class ScsiTapeDrive(DriveCommands):
     def _written(self, command: str, completion: Completion, objects: int) -> Room:
         if completion.status is Status.GOOD:
             self._advance(objects)
-            return Room.AMPLE
+            return Room.EARLY_WARNING if self._warned else Room.AMPLE
         if completion.status is Status.CHECK_CONDITION:
             sense = decode_sense(completion.sense)
             if sense.key in (Key.NO_SENSE, Key.RECOVERED_ERROR) and not sense.deferred:
                 self._advance(objects)
-                return Room.EARLY_WARNING if sense.end_of_medium or sense.code == (0x00, 0x07) else Room.AMPLE
+                self._warned = self._warned or sense.code == _PROGRAMMED
+                return Room.EARLY_WARNING if self._warned or sense.end_of_medium else Room.AMPLE
         self._fail(command, completion)
 
     # ── the key of a drive that encrypts ──────────────────────────────────────────────────────────────
@@ -324,32 +350,18 @@ class ScsiTapeDrive(DriveCommands):
         self._check_position()
         return self._key.next_block()
 
-    # ── reports ───────────────────────────────────────────────────────────────────────────────────────
+    # ── other hosts ───────────────────────────────────────────────────────────────────────────────────
 
-    def capacity(self) -> MediumCapacity:
-        data = self.query(cdb.log_sense(0x31), 8192, optional=True)
-        found = pages.decode_log(data)
-        if 0x0001 not in found or 0x0003 not in found:
-            return MediumCapacity()
-        return MediumCapacity(
-            total_bytes=int.from_bytes(found[0x0003], "big") * _MEBIBYTE,
-            remaining_bytes=int.from_bytes(found[0x0001], "big") * _MEBIBYTE,
-        )
+    def reserve(self, key: int, *, preempt: int | None = None) -> None:
+        self._reservation.reserve(key, preempt)
 
-    def alerts(self) -> tuple[int, ...]:
-        return pages.decode_tape_alerts(self.query(cdb.log_sense(0x2E), 8192, optional=True))
+    def release(self) -> None:
+        self._reservation.release()
 
-    def counters(self) -> DriveCounters:
-        return read_counters(lambda page: self.query(cdb.log_sense(page), 8192, optional=True))
+    def reservations(self) -> Reservations:
+        return self._reservation.state()
 
-    def attributes(self) -> Mapping[int, Attribute]:
-        data = self.query(cdb.read_attribute(), 8192, optional=True)
-        return {item.number: item for item in decode_attributes(data)}
-
-    def write_attributes(self, attributes: Sequence[Attribute]) -> None:
-        body = encode_attributes(attributes)
-        data = len(body).to_bytes(4, "big") + body
-        self.send_parameters("WRITE ATTRIBUTE", cdb.write_attribute(len(data)), memoryview(data))
+    # ── the end ───────────────────────────────────────────────────────────────────────────────────────
 
     def clean(self) -> bool:
         for _ in range(int(timeouts.CLEAN / POLL_SECONDS)):

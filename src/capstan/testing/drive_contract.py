@@ -11,11 +11,20 @@ from collections.abc import Callable
 
 import pytest
 
-from capstan.errors import BlankMedium, BlockTooLarge, DriveKeyNeeded, InvalidValue, NoCartridgeLoaded, Remedy
+from capstan.errors import (
+    BlankMedium,
+    BlockTooLarge,
+    DriveKeyNeeded,
+    IllegalRequest,
+    InvalidValue,
+    NoCartridgeLoaded,
+    Remedy,
+)
 from capstan.scsi.attributes import Attribute, Form, Number
 from capstan.tape.drive import (
     BlockKey,
     BlockRead,
+    DriveCounters,
     EncryptingDrive,
     Read,
     Room,
@@ -83,6 +92,65 @@ class DriveContract:
         after = drive.counters()
         assert after.written_bytes is not None and 100_000 <= after.written_bytes - before.written_bytes < 200_000
         assert after.read_bytes is not None and 100_000 <= after.read_bytes - before.read_bytes < 200_000
+
+    def test_counters_of_the_cartridge(self, drive: TapeDrive) -> None:
+        """What it has been through in its life is never less than what it has in this drive."""
+        write(drive, *[1_000_000] * 3, None)
+        drive.unload()
+        drive.load()
+        found = drive.counters()
+        if found.volume_written_bytes is None or found.volume_loads is None:
+            pytest.skip("the drive does not count")
+        assert found.volume_loads >= 2 and found.volume_written_bytes >= 3_000_000
+        assert not found.volume_write_uncorrected and not found.volume_read_uncorrected
+
+    def test_what_a_drive_lacks_it_says(self, drive: TapeDrive) -> None:
+        """What its capabilities say no to is refused, or empty, and never a failure in the middle."""
+        able = drive.capabilities
+        if not able.attributes:
+            assert drive.attributes() == {}
+        if not able.log_sense:
+            assert drive.alerts() == () and drive.counters() == DriveCounters()
+        if not able.reservations:
+            with pytest.raises(IllegalRequest):
+                drive.reserve(1)
+            drive.release()
+        if not able.access_order:
+            with pytest.raises(IllegalRequest):
+                drive.recommended_order([(0, 1)])
+        assert {*able.writes} <= {*able.reads}
+
+    def test_reserved_and_released(self, drive: TapeDrive) -> None:
+        """Whoever has reserved the drive goes on as before, and is shown as its holder; twice is harmless."""
+        if not drive.capabilities.reservations:
+            pytest.skip("the drive cannot be reserved")
+        drive.reserve(0xC0FFEE)
+        drive.reserve(0xC0FFEE)
+        held = drive.reservations()
+        assert held.holder == 0xC0FFEE and held.keys.count(0xC0FFEE) == 1
+        [data] = write(drive, 5000)
+        drive.release()
+        drive.release()
+        assert drive.reservations().holder is None and 0xC0FFEE not in drive.reservations().keys
+        drive.rewind()
+        assert read(drive) == data
+        for wrong in (0, -1, 1 << 64):
+            with pytest.raises(InvalidValue):
+                drive.reserve(wrong)
+
+    def test_the_order_of_access(self, drive: TapeDrive) -> None:
+        """Every piece comes once, and nothing has moved."""
+        if not drive.capabilities.access_order:
+            pytest.skip("the drive does not say in which order it would read")
+        write(drive, *[1000] * 40, None)
+        drive.locate(7)
+        pieces = [(20, 25), (0, 5), (39, 41), (10, 11), (30, 31)]
+        order = drive.recommended_order(pieces)
+        assert sorted(order) == [0, 1, 2, 3, 4]
+        assert drive.recommended_order([]) == () and drive.recommended_order([(0, 41)]) == (0,)
+        assert drive.position().block == 7
+        with pytest.raises(IllegalRequest):
+            drive.recommended_order([(0, 42)])
 
     def test_a_record_that_does_not_fit_is_told(self, drive: TapeDrive) -> None:
         """A record longer than the buffer is an error, never a cut-off answer; the tape stands behind it."""

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from capstan.core.generations import GENERATIONS, Generation, generation_of_barcode, is_worm_barcode, parse_generation
 from capstan.core.ids import check_barcode, check_name
 from capstan.errors import AlreadyExists, HomeDamaged, InvalidValue, NotFound, Refused
 from capstan.process_lock import ProcessLock
@@ -19,7 +20,7 @@ from capstan.scsi.virtual.cartridge import CartridgeFacts, VirtualCartridge
 from capstan.scsi.virtual.changer import FIRST_DRIVE, FIRST_PORT, FIRST_SLOT, ROBOT, VirtualChanger
 from capstan.scsi.virtual.drive import VirtualDrive
 from capstan.scsi.virtual.faults import FaultPlan
-from capstan.scsi.virtual.generations import GENERATIONS, Generation, parse_generation
+from capstan.scsi.virtual.reservations import HostView
 from capstan.scsi.virtual.storage import DiskStorage, Storage, load_json, replace_file
 from capstan.scsi.virtual.target import VirtualTransport
 from capstan.scsi.virtual.timing import Timing
@@ -175,10 +176,11 @@ class VirtualLibrary:
         """A path to the robot."""
         return VirtualTransport(f"virtual:{self.name}", "changer", self._changer, self._faults, lambda: None)
 
-    def drive_transport(self, index: int) -> VirtualTransport:
-        """A path to drive `index`, from 0."""
+    def drive_transport(self, index: int, host: str = "") -> VirtualTransport:
+        """A path to drive `index`, from 0, for one of the hosts that the drive tells apart in its reservations."""
         drive = self._drives[FIRST_DRIVE + index]
-        return VirtualTransport(f"virtual:{self.name}/{index}", f"drive{index}", drive, self._faults, lambda: None)
+        view = HostView(drive, drive.reservations, host)
+        return VirtualTransport(f"virtual:{self.name}/{index}", f"drive{index}", view, self._faults, lambda: None)
 
     def close(self) -> None:
         """Power it off and let go of the lock. Twice is harmless."""
@@ -193,8 +195,9 @@ class VirtualLibrary:
         return VirtualCartridge.find(self._cartridges, barcode, self._storage).facts.capacity_bytes
 
     def insert_into_port(self, barcode: str, *, worm: bool = False, capacity_bytes: int | None = None) -> int:
-        """Put a cartridge into a free mail slot: one that was taken out before, or a new blank one. Returns the
-        element address. Refused when the slots are full or the door is locked."""
+        """Put a cartridge into a free mail slot: one that was taken out before, or a new blank one, of the generation
+        that its barcode says, or the library's. Returns the element address. Refused when the slots are full or the
+        door is locked."""
         check_barcode(barcode)
         if self._changer.locked:
             raise Refused(reason="the mail slots are locked")
@@ -204,9 +207,10 @@ class VirtualLibrary:
         if not free:
             raise Refused(reason="all mail slots are full")
         if not (self._cartridges / f"{barcode}.json").exists():
-            facts = CartridgeFacts(
-                barcode, self._layout.generation, capacity_bytes or self._layout.capacity_bytes, worm=worm
-            )
+            medium = generation_of_barcode(barcode) or self.generation
+            capacity = capacity_bytes or self._layout.capacity_bytes
+            facts = CartridgeFacts(barcode, medium.number, capacity, worm=worm or is_worm_barcode(barcode))
+            facts.type_m = medium.type_m
             VirtualCartridge.create(self._cartridges, facts, self._storage)
         self._layout.places[free[0]] = barcode
         _save(self._folder, self._layout, self._storage)

@@ -23,6 +23,10 @@ class CheckCondition(Exception):
         self.moved = moved
 
 
+class Conflict(Exception):
+    """A command ends with RESERVATION CONFLICT."""
+
+
 def illegal(asc: int, ascq: int = 0) -> CheckCondition:
     """ILLEGAL REQUEST with this additional sense code."""
     return CheckCondition(Sense(Key.ILLEGAL_REQUEST, asc, ascq))
@@ -107,6 +111,8 @@ class VirtualTransport:
             moved = device.perform(command.cdb, command.data)
         except CheckCondition as check:
             return Completion(Status.CHECK_CONDITION, encode_sense(check.sense), residual=size - check.moved)
+        except Conflict:
+            return Completion(Status.RESERVATION_CONFLICT, residual=size)
         except OSError as error:
             if error.filename:
                 # No sense data can say which file cannot be opened, and what the operating system has against it.
