@@ -17,7 +17,6 @@ from capstan.errors import (
     IllegalRequest,
     IncompatibleMedium,
     MediumError,
-    NoCartridgeLoaded,
     PositionLost,
     TransportError,
 )
@@ -39,14 +38,15 @@ from capstan.tape.drive import (
     SpaceUnit,
     check_drive_key,
 )
-from capstan.tape.scsi_commands import ATTENTIONS, MEDIUM_ABSENT, POLL_SECONDS, SECURITY, block_name
+from capstan.tape.scsi_commands import ATTENTIONS, MEDIUM_ABSENT, POLL_SECONDS, SECURITY, block_name, is_done
 from capstan.tape.scsi_encryption import ScsiDriveKey
 from capstan.tape.scsi_protection import ScsiBlockProtection
 from capstan.tape.scsi_reports import DriveReports
 from capstan.tape.scsi_reservation import ScsiReservation
 from capstan.tape.scsi_settings import ScsiDriveSettings
 
-_BECOMING_READY = (0x04, 0x01)
+_BECOMING_READY = ((0x04, 0x01), (0x04, 0x07))  # in process of becoming ready; operation in progress
+_CLEANING_REQUESTED = (0x00, 0x17)
 _IN_CLEAR = (0x74, 0x02)  # UNENCRYPTED DATA ENCOUNTERED WHILE DECRYPTING
 _NOT_AUTHENTIC = (0x74, 0x04)  # CRYPTOGRAPHIC INTEGRITY VALIDATION FAILED
 _PROGRAMMED = (0x00, 0x07)  # PROGRAMMABLE EARLY WARNING DETECTED
@@ -84,48 +84,64 @@ class ScsiTapeDrive(DriveReports):
     # ── status and cartridge ──────────────────────────────────────────────────────────────────────────
 
     def status(self) -> DriveStatus:
+        completion, sense = self._test_ready()
+        if is_done(completion):
+            return self._loaded_status(cleaning=sense.code == _CLEANING_REQUESTED)
+        if completion.status is not Status.CHECK_CONDITION:
+            self._fail("TEST UNIT READY", completion)
+        loaded = sense.key is Key.NOT_READY and sense.asc != MEDIUM_ABSENT[0]
+        return DriveStatus(ready=False, loaded=loaded, detail=str(sense))
+
+    def _test_ready(self) -> tuple[Completion, Sense]:
+        """TEST UNIT READY behind all unit attentions, which are noted."""
         for _ in range(ATTENTIONS):
             completion = self._send(cdb.test_unit_ready(), timeouts.QUERY)
-            if completion.status is Status.GOOD:
-                return self._loaded_status()
             sense = decode_sense(completion.sense)
-            if sense.key is Key.UNIT_ATTENTION:
-                self._lose(str(sense))
-                continue
-            loaded = sense.asc != MEDIUM_ABSENT[0]
-            return DriveStatus(ready=False, loaded=loaded and sense.key is Key.NOT_READY, detail=str(sense))
-        self._fail("TEST UNIT READY", completion)
+            if sense.key is not Key.UNIT_ATTENTION:
+                break
+            self._lose(str(sense))
+        return completion, sense
 
-    def _loaded_status(self) -> DriveStatus:
+    def _loaded_status(self, *, cleaning: bool) -> DriveStatus:
         mode = pages.decode_mode(self.query(cdb.mode_sense(0x00, length=64), 64))
         medium = pages.decode_mode(self.query(cdb.mode_sense(0x1D, length=64), 64, optional=True))
-        worm = len(medium.page) > 2 and bool(medium.page[2] & 0x01)
         return DriveStatus(
-            ready=True, loaded=True, write_protected=mode.write_protected, worm=worm, density=mode.density
+            ready=True,
+            loaded=True,
+            write_protected=mode.write_protected,
+            worm=len(medium.page) > 2 and bool(medium.page[2] & 0x01),
+            density=mode.density,
+            cleaning_requested=cleaning,
         )
 
     def load(self) -> None:
-        completion = self._send(cdb.load_unload(load=True), timeouts.LOAD)
-        if completion.status is not Status.GOOD:
-            sense = decode_sense(completion.sense)
-            if sense.key is Key.UNIT_ATTENTION:
-                completion = self._send(cdb.load_unload(load=True), timeouts.LOAD)
-                sense = decode_sense(completion.sense)
-            if completion.status is not Status.GOOD and sense.code != _BECOMING_READY:
-                self._fail("LOAD", completion)
-        while not (status := self.status()).ready:
-            if not status.loaded:
-                raise NoCartridgeLoaded(device=self.address)
-            if "becoming ready" not in status.detail:
-                raise self._incompatible(status.detail)
-            self._sleep(POLL_SECONDS)
+        try:
+            self._load()
+        except IncompatibleMedium as error:
+            takes = self.capabilities.reads
+            if takes and "hint" not in error.parameters:
+                error.parameters["hint"] = f"the drive reads {' and '.join(takes)}: use another drive or cartridge"
+            raise
         self._prepare()
         self.rewind()
 
-    def _incompatible(self, sense: str) -> IncompatibleMedium:
-        takes = self.capabilities.reads
-        hint = {"hint": f"the drive reads {' and '.join(takes)}: use another drive or cartridge"} if takes else {}
-        return IncompatibleMedium(device=self.address, sense=sense, **hint)
+    def _load(self) -> None:
+        for _ in range(ATTENTIONS):
+            completion = self._send(cdb.load_unload(load=True), timeouts.LOAD)
+            sense = decode_sense(completion.sense)
+            if completion.status is not Status.CHECK_CONDITION or sense.key is not Key.UNIT_ATTENTION:
+                break
+            self._lose(str(sense))
+        if not is_done(completion) and sense.code not in _BECOMING_READY:
+            self._fail("LOAD", completion)
+        for _ in range(int(timeouts.LOAD / POLL_SECONDS)):
+            completion, sense = self._test_ready()
+            if is_done(completion):
+                return
+            if completion.status is not Status.CHECK_CONDITION or sense.code not in _BECOMING_READY:
+                break
+            self._sleep(POLL_SECONDS)
+        self._fail("LOAD", completion)
 
     def unload(self) -> None:
         self._leave()
@@ -133,7 +149,7 @@ class ScsiTapeDrive(DriveReports):
         for _ in range(ATTENTIONS):
             completion = self._send(cdb.load_unload(load=False), timeouts.UNLOAD)
             sense = decode_sense(completion.sense)
-            if completion.status is Status.GOOD or sense.code == MEDIUM_ABSENT:
+            if is_done(completion) or sense.asc == MEDIUM_ABSENT[0]:
                 self._key.forgotten()
                 return
             if sense.key is not Key.UNIT_ATTENTION:
@@ -231,7 +247,7 @@ class ScsiTapeDrive(DriveReports):
         sense = decode_sense(completion.sense)
         self._stopped_at_end = sense.key is Key.BLANK_CHECK
         stopped = sense.key is Key.NO_SENSE and (sense.filemark or sense.end_of_medium)
-        if not (stopped or self._stopped_at_end):
+        if sense.deferred or not (stopped or self._stopped_at_end):
             self._fail("SPACE", completion)
         self._block = -1
         return abs(count) - abs(sense.information or 0)
@@ -250,8 +266,8 @@ class ScsiTapeDrive(DriveReports):
         completion = self._send(cdb.read(len(data)), timeouts.TRANSFER, data, Direction.IN)
         if completion.status is Status.GOOD:
             return self._came(data[: len(data) - completion.residual], into)
-        if completion.status is Status.CHECK_CONDITION:
-            sense = decode_sense(completion.sense)
+        sense = decode_sense(completion.sense)
+        if completion.status is Status.CHECK_CONDITION and not sense.deferred:
             if sense.filemark:
                 self._advance()
                 return BlockRead(Read.FILEMARK)
