@@ -151,7 +151,8 @@ class ReservationConflict(DeviceError):
 
 
 class ChangerError(DeviceError):
-    """A move that was not made: nothing changed place. Parameters: device, reason."""
+    """A move that failed. Parameters: device, reason; `moved`: whether it was made all the same, None when the changer
+    does not know."""
 
     code = "changer"
     remedy = Remedy.OPERATOR

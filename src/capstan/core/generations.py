@@ -96,6 +96,17 @@ def is_worm_barcode(barcode: str) -> bool:
     return generation is not None and barcode[-2:] == generation.worm_suffix
 
 
+def same_barcode(first: str, second: str) -> bool:
+    """Whether two barcodes can be of the same cartridge: libraries show them with or without their last two characters,
+    as they are set."""
+    return first == second or _stem(first) == second or first == _stem(second)
+
+
+def _stem(barcode: str) -> str:
+    tagged = generation_of_barcode(barcode) is not None or (barcode.startswith("CLN") and len(barcode) == _TAGGED)
+    return barcode[:-2] if tagged else barcode
+
+
 def generation_of_density(code: int) -> Generation | None:
     """The generation whose cartridges have this density code."""
     return next((item for item in _ALL if item.density == code), None)

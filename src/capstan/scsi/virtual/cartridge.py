@@ -19,7 +19,7 @@ _HINT = "the tape image beside it is whole: write the file again, like that of a
 class CartridgeFacts:
     """What the sidecar keeps. `capacity_bytes` counts image bytes; `cleanings` are left of a cleaning cartridge;
     `attributes`: what hosts keep in its memory, numbers and values in hexadecimal; `type_m`: it is an LTO-7 cartridge
-    that an LTO-8 drive has formatted for more; `unlabelled`: its barcode cannot be read, and is its name here only;
+    that an LTO-8 drive has formatted for more;
     bytes and failures are counted over its life."""
 
     barcode: str
@@ -32,7 +32,6 @@ class CartridgeFacts:
     loads: int = 0
     attributes: dict[str, str] = field(default_factory=dict)
     type_m: bool = False
-    unlabelled: bool = False
     written_bytes: int = 0
     read_bytes: int = 0
     write_failures: int = 0

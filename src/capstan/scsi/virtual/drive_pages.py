@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from capstan.core.generations import MEDIA, Generation, can_read, can_write
+from capstan.scsi.attributes import Number
 from capstan.scsi.virtual.cartridge import VirtualCartridge
 from capstan.scsi.virtual.image import TapeImage
 from capstan.scsi.virtual.target import INVALID_FIELD, illegal
@@ -73,7 +74,10 @@ def _volume_statistics(cartridge: VirtualCartridge | None, tape: TapeImage | Non
         counts[code] = _parameter(code, (value // _MEGABYTE).to_bytes(8, "big"))
     texts = {
         0x0040: (facts.barcode, 32),
-        0x0042: ("" if facts.unlabelled else facts.barcode, 32),
+        0x0042: (
+            bytes.fromhex(facts.attributes.get(f"{Number.BARCODE:04x}", "")).decode("ascii", "replace").strip(),
+            32,
+        ),
         0x0043: ("CAPSTAN", 8),
         0x0045: (f"Ultrium-{cartridge.generation.number}", 9),
     }

@@ -24,6 +24,7 @@ class FaultKind(Enum):
     STUCK_ROBOT = "stuck-robot"
     BUSY = "busy"
     UNKNOWN_COMMAND = "unknown-command"  # as from a device that has no such command
+    DEFERRED = "deferred"  # not carried out: something written earlier has not reached the medium
     SENSE = "sense"  # it is not carried out, and ends with the fault's own sense data
 
 
@@ -32,6 +33,7 @@ SENSES = {
     FaultKind.HARDWARE_ERROR: Sense(Key.HARDWARE_ERROR, 0x44, 0x00),
     FaultKind.UNIT_ATTENTION: Sense(Key.UNIT_ATTENTION, 0x29, 0x00),
     FaultKind.STUCK_ROBOT: Sense(Key.HARDWARE_ERROR, 0x15, 0x01),
+    FaultKind.DEFERRED: Sense(Key.MEDIUM_ERROR, 0x0C, 0x00, deferred=True),
     FaultKind.UNKNOWN_COMMAND: Sense(Key.ILLEGAL_REQUEST, 0x20, 0x00),
     FaultKind.EARLY_WARNING: Sense(Key.NO_SENSE, 0x00, 0x02, end_of_medium=True),
 }
