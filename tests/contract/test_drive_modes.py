@@ -175,3 +175,41 @@ def test_what_can_be_changed(tmp_path: Path) -> None:
         assert changeable.hex() == "0f0e80" + "00" * 13
         assert mode_page(drive, 0x40 | 0x10, 0x01).hex() == "5001001c0000ffff" + "00" * 24
         assert drive.query(cdb.mode_sense(0xC0 | 0x0F), 255, optional=True) == b""
+
+
+def test_modes_are_set_all_or_none(tmp_path: Path) -> None:
+    """A page that the drive does not know, or one that is cut off: nothing of the others is set; both forms of the
+    command do the same."""
+    off, unknown = modes.encode_compression(on=False), bytes((0x3E, 2, 0, 0))
+    with drive_with(tmp_path, "CAP001L9") as drive:
+        drive.load()
+        for wrong in (off + unknown, off + off[:5], unknown):
+            data = bytes((0, 0, 0x10, 0)) + wrong
+            assert not drive.send_parameters("MODE SELECT", cdb.mode_select(len(data)), memoryview(data), optional=True)
+            assert modes.decode_compression(mode_page(drive, modes.COMPRESSION))
+        long = bytes((0, 0, 0, 0x10, 0, 0, 0, 0)) + off
+        command = bytes((Op.MODE_SELECT_10, 0x10, 0, 0, 0, 0, 0)) + len(long).to_bytes(2, "big") + b"\0"
+        assert drive.send_parameters("MODE SELECT", command, memoryview(long))
+        assert not modes.decode_compression(mode_page(drive, modes.COMPRESSION))
+        answer = drive.query(bytes((Op.MODE_SENSE_10, 0x08, 0x0F, 0, 0, 0, 0, 0, 255, 0)), 255)
+        assert int.from_bytes(answer[:2], "big") == len(answer) - 2 and answer[8:] == off
+
+
+def test_counts_of_a_mount_and_of_a_life(tmp_path: Path) -> None:
+    """Volume statistics, by the numbers of SSC-5, table 64: 000Eh and 000Fh in MB of this mount, 0010h and 0011h of the
+    cartridge's life, 0012h is no amount."""
+    with drive_with(tmp_path, "CAP001L9") as drive:
+        for _ in range(2):
+            drive.load()
+            write(drive, *[MEGABYTE] * 3, None)
+            drive.rewind()
+            read(drive)
+            drive.unload()
+        drive.load()
+        found = {code: int.from_bytes(value, "big") for code, value in pages.decode_log(drive.log_page(0x17)).items()}
+        assert (found[0x0000], found[0x0001]) == (1, 3)
+        assert (found[0x0010], found[0x0011]) == (6, 2)
+        assert 0x0012 not in found
+        write(drive, *[MEGABYTE] * 2)
+        found = {code: int.from_bytes(value, "big") for code, value in pages.decode_log(drive.log_page(0x17)).items()}
+        assert (found[0x0010], found[0x000E], found[0x000F]) == (8, 2, 0)

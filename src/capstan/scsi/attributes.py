@@ -15,7 +15,7 @@ class Number(IntEnum):
     MAXIMUM_CAPACITY = 0x0001
     LOAD_COUNT = 0x0003
     DENSITY = 0x0006
-    TOTAL_WRITTEN = 0x0220  # in the cartridge's life, as the next one, in MB
+    TOTAL_WRITTEN = 0x0220  # in the cartridge's life, as the next one, in MiB
     TOTAL_READ = 0x0221
     MEDIUM_MANUFACTURER = 0x0400
     MEDIUM_SERIAL = 0x0401

@@ -37,6 +37,7 @@ _FIELDS: dict[int, Callable[[bytes], str]] = {
     Op.PREVENT_ALLOW: lambda cdb: "prevent" if cdb[4] & 0x01 else "allow",
     Op.INQUIRY: lambda cdb: f"page {cdb[2]:02X}h" if cdb[1] & 0x01 else "standard data",
     Op.MODE_SENSE_6: _page,
+    Op.MODE_SENSE_10: _page,
     Op.LOG_SENSE: _page,
     Op.READ_ATTRIBUTE: lambda cdb: f"from {_number(cdb, 8, 9):04X}h",
     Op.SECURITY_PROTOCOL_IN: lambda cdb: f"protocol {cdb[1]:02X}h page {_number(cdb, 2, 3):04X}h",

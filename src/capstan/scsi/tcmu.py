@@ -160,6 +160,7 @@ class KernelTarget:
         folder.mkdir(parents=True)
         config = f"dev_config=capstan/{self._name}/{unit},dev_size=1048576,hw_block_size=512,hw_max_sectors=32768"
         (folder / "control").write_text(f"{config},nl_reply_supported=-1,max_data_area_mb=64")
+        (folder / "attrib/pgr_support").write_text("0")  # reservations are the unit's own business
         (folder / "enable").write_text("1")
         (folder / "attrib/cmd_time_out").write_text(str(self._seconds))
         suffix = f"/capstan/{self._name}/{unit}"

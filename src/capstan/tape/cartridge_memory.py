@@ -1,6 +1,7 @@
 """What a cartridge's own memory says of it, and what we write there, so that any program can tell whose it is.
 
-The memory is a help, and never the truth: the label on the tape is. Each LTO cartridge has it in a chip. Lengths and forms: SPC-5, tables 462, 468 and 470.
+The memory is a help, and never the truth: the label on the tape is. Each LTO cartridge has it in a chip. Lengths and
+forms: SPC-5, tables 462, 468 and 470.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from capstan.scsi.attributes import Attribute, Form, Number
 
 VENDOR, APPLICATION = "CAPSTAN", "Capstan"
 _MEBIBYTE = 1 << 20
-_MEGABYTE = 1_000_000
 _UTF_8 = 0x81  # text localization identifier (SPC-5, table 475)
 _TEXT_BYTES = 160  # of the user medium text label, and of a media pool's name
 
@@ -54,8 +54,8 @@ def memory_of(attributes: Mapping[int, Attribute]) -> CartridgeMemory:
         manufacturer=text(Number.MEDIUM_MANUFACTURER),
         generation=generation.name if generation else "",
         loads=number(Number.LOAD_COUNT),
-        written_bytes=number(Number.TOTAL_WRITTEN, _MEGABYTE),
-        read_bytes=number(Number.TOTAL_READ, _MEGABYTE),
+        written_bytes=number(Number.TOTAL_WRITTEN, _MEBIBYTE),
+        read_bytes=number(Number.TOTAL_READ, _MEBIBYTE),
         capacity_bytes=number(Number.MAXIMUM_CAPACITY, _MEBIBYTE),
         remaining_bytes=number(Number.REMAINING_CAPACITY, _MEBIBYTE),
         label=text(Number.USER_TEXT_LABEL),

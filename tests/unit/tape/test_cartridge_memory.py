@@ -56,7 +56,7 @@ def test_there_and_back(tmp_path: Path) -> None:
     drive.load()
     assert memory_of(drive.attributes()).application == ""
     drive.write_attributes(label_attributes(barcode="CAP001L9", pool="week", version="1", label="Woche 31"))
-    write(drive, *[1_000_000] * 2, None)
+    write(drive, *[1 << 20] * 2, None)
     drive.unload()
     library.close()
     library = VirtualLibrary.open(tmp_path / "lib")
@@ -65,7 +65,7 @@ def test_there_and_back(tmp_path: Path) -> None:
     found = memory_of(drive.attributes())
     assert (found.label, found.pool, found.barcode) == ("Woche 31", "week", "CAP001L9")
     assert (found.serial, found.manufacturer, found.generation) == ("CAP001L9", "CAPSTAN", "LTO-9")
-    assert (found.loads, found.written_bytes, found.capacity_bytes) == (2, 2_000_000, 16 << 20)
+    assert (found.loads, found.written_bytes, found.capacity_bytes) == (2, 2 << 20, 16 << 20)
     drive.write_attributes(cleared_attributes())
     cleared = memory_of(drive.attributes())
     assert (cleared.label, cleared.pool, cleared.barcode, cleared.application) == ("", "", "", "")

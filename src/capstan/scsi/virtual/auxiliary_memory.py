@@ -8,7 +8,6 @@ from capstan.scsi.virtual.image import TapeImage
 from capstan.scsi.virtual.target import INVALID_FIELD, illegal
 
 _MEBIBYTE = 1 << 20
-_MEGABYTE = 1_000_000
 _FORMS: dict[int, Form] = {
     Number.USER_TEXT_LABEL: Form.TEXT,
     Number.MEDIA_POOL: Form.TEXT,
@@ -63,8 +62,8 @@ class AuxiliaryMemory:
             Attribute.number_of(Number.MAXIMUM_CAPACITY, total // _MEBIBYTE, 8),
             Attribute.number_of(Number.LOAD_COUNT, facts.loads, 8),
             Attribute.number_of(Number.DENSITY, self._cartridge.generation.density, 1),
-            Attribute.number_of(Number.TOTAL_WRITTEN, facts.written_bytes // _MEGABYTE, 8),
-            Attribute.number_of(Number.TOTAL_READ, facts.read_bytes // _MEGABYTE, 8),
+            Attribute.number_of(Number.TOTAL_WRITTEN, facts.written_bytes // _MEBIBYTE, 8),
+            Attribute.number_of(Number.TOTAL_READ, facts.read_bytes // _MEBIBYTE, 8),
             Attribute.text(Number.MEDIUM_MANUFACTURER, "CAPSTAN", 8),
             Attribute.text(Number.MEDIUM_SERIAL, facts.barcode, 32),
             Attribute.number_of(_MEDIUM_TYPE, 0x80 if facts.worm else 0x00, 1),

@@ -80,8 +80,7 @@ class VirtualDrive:
         if self._cartridge is not None:
             self._cartridge.remove()
         self._tape = None
-        self._encryption.forget()
-        self._modes.forget()
+        self.reset()
         self.reservations.forget()
 
     # ── the device server ─────────────────────────────────────────────────────────────────────────────
@@ -106,6 +105,7 @@ class VirtualDrive:
         assert self._cartridge is not None
         self._timing.load()
         self._tape = self._cartridge.insert()
+        self.upkeep.loaded()
         self._position = 0
         self._modes.block_length = 0
         self._attentions.append(Sense(Key.UNIT_ATTENTION, 0x28, 0x00))
@@ -189,13 +189,9 @@ class VirtualDrive:
         at_end = tape.end_offset >= self._cartridge_in().early_warning_at and self._position == tape.count
         return put(data, position_data(tape, self._position, cdb[1] & 0x1F, at_end=at_end), 32)
 
-    def _space_6(self, cdb: bytes, data: memoryview | None) -> int:
-        return self._space(cdb[1] & 0x0F, int.from_bytes(cdb[2:5], "big", signed=True))
-
-    def _space_16(self, cdb: bytes, data: memoryview | None) -> int:
-        return self._space(cdb[1] & 0x0F, int.from_bytes(cdb[4:12], "big", signed=True))
-
-    def _space(self, code: int, count: int) -> int:
+    def _space(self, cdb: bytes, data: memoryview | None) -> int:
+        code = cdb[1] & 0x0F
+        count = int.from_bytes(cdb[2:5] if cdb[0] == Op.SPACE_6 else cdb[4:12], "big", signed=True)
         tape = self._ready()
         before = self._position
         self._position, stopped = space(tape, before, code, count)
@@ -265,7 +261,7 @@ class VirtualDrive:
             self.upkeep.failed(writing=True)
             raise CheckCondition(Sense(Key.MEDIUM_ERROR, 0x0C, 0x00)) from None
         self._position += 1
-        self.upkeep.moved(length, writing=True)
+        self.upkeep.moved(len(block), writing=True)
         self._timing.transfer(len(block))
         self._warn(tape, before, moved=length)
         return length
@@ -327,18 +323,18 @@ class VirtualDrive:
         cartridge = self._cartridge
         writable = cartridge is None or can_write(self.generation, cartridge.generation)
         threaded = self._tape is not None
-        return put(data, self._modes.sense(cdb, cartridge, threaded=threaded, writable=writable), cdb[4])
+        allocation = cdb[4] if cdb[0] == Op.MODE_SENSE_6 else int.from_bytes(cdb[7:9], "big")
+        return put(data, self._modes.sense(cdb, cartridge, threaded=threaded, writable=writable), allocation)
 
     def _mode_select(self, cdb: bytes, data: memoryview | None) -> int:
-        return self._modes.select(bytes(data or b""))
+        return self._modes.select(bytes(data or b""), long=cdb[0] == Op.MODE_SELECT_10)
 
     def _report_density_support(self, cdb: bytes, data: memoryview | None) -> int:
         if cdb[1] & 0x02:  # MEDIUM TYPE: LTO drives do not know it
             raise illegal(*INVALID_FIELD)
-        mounted = None
         if cdb[1] & 0x01:
             self._ready()
-            mounted = self._cartridge_in().generation
+        mounted = self._cartridge_in().generation if cdb[1] & 0x01 else None
         return put(data, densities(self.generation, mounted), int.from_bytes(cdb[7:9], "big"))
 
     def _log_sense(self, cdb: bytes, data: memoryview | None) -> int:
@@ -377,11 +373,13 @@ class VirtualDrive:
         Op.READ_6: _read,
         Op.WRITE_6: _write,
         Op.WRITE_FILEMARKS_6: _write_filemarks,
-        Op.SPACE_6: _space_6,
+        Op.SPACE_6: _space,
         Op.INQUIRY: _inquiry,
         Op.MODE_SELECT_6: _mode_select,
         Op.ERASE_6: _erase,
         Op.MODE_SENSE_6: _mode_sense,
+        Op.MODE_SELECT_10: _mode_select,
+        Op.MODE_SENSE_10: _mode_sense,
         Op.LOAD_UNLOAD: _load_unload,
         Op.PREVENT_ALLOW: _prevent_allow,
         Op.LOCATE_10: _locate_10,
@@ -390,7 +388,7 @@ class VirtualDrive:
         Op.LOG_SENSE: _log_sense,
         Op.READ_ATTRIBUTE: _read_attribute,
         Op.WRITE_ATTRIBUTE: _write_attribute,
-        Op.SPACE_16: _space_16,
+        Op.SPACE_16: _space,
         Op.LOCATE_16: _locate_16,
         Op.SECURITY_PROTOCOL_IN: _security_in,
         Op.SECURITY_PROTOCOL_OUT: _security_out,

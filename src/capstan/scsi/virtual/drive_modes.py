@@ -6,6 +6,7 @@ Data is stored as it comes, whether compression is on or off: hosts cannot tell 
 from __future__ import annotations
 
 from capstan.scsi import modes, protection
+from capstan.scsi.cdb import Op
 from capstan.scsi.virtual.cartridge import VirtualCartridge
 from capstan.scsi.virtual.protection import BlockProtection
 from capstan.scsi.virtual.target import INVALID_FIELD, illegal
@@ -37,22 +38,28 @@ class DriveModes:
         return self._early_warning_mb * modes.EARLY_WARNING_UNIT
 
     def sense(self, cdb: bytes, cartridge: VirtualCartridge | None, *, threaded: bool, writable: bool) -> bytes:
-        """The data of MODE SENSE(6): header, block descriptor unless DBD, and one page or all of them (3Fh; with
-        subpages for subpage FFh). ILLEGAL REQUEST for pages that the drive does not have, and for saved values."""
+        """The data of MODE SENSE(6) or (10): header, block descriptor unless DBD, and one page or all of them (3Fh;
+        with subpages for subpage FFh). ILLEGAL REQUEST for pages that the drive does not have, and for saved values."""
         if cdb[2] >> 6 == 0x03:
             raise illegal(0x39)  # SAVING PARAMETERS NOT SUPPORTED
         page = self._pages(cdb[2] & 0x3F, cdb[3], changeable=cdb[2] >> 6 == 0x01, cartridge=cartridge)
         protected = not writable or (cartridge is not None and cartridge.facts.write_protected)
         density = cartridge.generation.density if cartridge is not None and threaded else 0
         descriptor = b"" if cdb[1] & 0x08 else bytes((density, 0, 0, 0, 0)) + self.block_length.to_bytes(3, "big")
-        head = bytes((0, 0x90 if protected else 0x10, len(descriptor))) + descriptor
-        return bytes((len(head + page),)) + head + page
+        flags = 0x90 if protected else 0x10  # buffered
+        if cdb[0] == Op.MODE_SENSE_10:
+            head = bytes((0, flags, 0, 0, 0, len(descriptor)))
+            return (len(head + descriptor + page)).to_bytes(2, "big") + head + descriptor + page
+        head = bytes((0, flags, len(descriptor)))
+        return bytes((len(head + descriptor + page),)) + head + descriptor + page
 
-    def select(self, parameters: bytes) -> int:
-        """The data of MODE SELECT(6): all of it or, with ILLEGAL REQUEST, nothing."""
-        if len(parameters) < 4 or len(parameters) < 4 + parameters[3]:
+    def select(self, parameters: bytes, *, long: bool = False) -> int:
+        """The data of MODE SELECT(6), or (10) if `long`: all of it or, with ILLEGAL REQUEST, nothing."""
+        head = 8 if long else 4
+        descriptor = parameters[head - 1 : head]
+        if not descriptor or len(parameters) < head + descriptor[0]:
             raise illegal(0x1A)
-        pages = _split(parameters[4 + parameters[3] :])
+        pages = _split(parameters[head + descriptor[0] :])
         if any(code not in _KNOWN for code, _ in pages):
             raise illegal(0x26)
         for code, page in pages:
@@ -63,8 +70,8 @@ class DriveModes:
                 self.compresses = modes.decode_compression(page)
             elif code == _EXTENSION:
                 self._early_warning_mb = modes.decode_early_warning(page)
-        if parameters[3] >= 8:
-            self.block_length = int.from_bytes(parameters[9:12], "big")
+        if descriptor[0] >= 8:
+            self.block_length = int.from_bytes(parameters[head + 5 : head + 8], "big")
         return len(parameters)
 
     def _pages(self, page: int, subpage: int, *, changeable: bool, cartridge: VirtualCartridge | None) -> bytes:

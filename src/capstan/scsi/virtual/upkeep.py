@@ -26,13 +26,17 @@ class Upkeep:
         return bool(self._every) and self._uses >= self._every
 
     def inserted(self, cartridge: CartridgeFacts, uses: int) -> None:
-        """The robot has brought a cartridge; counters begin anew."""
+        """The robot has brought a cartridge."""
         self._uses, self._facts = uses, cartridge
-        self.written_bytes = self.read_bytes = self.write_failures = self.read_failures = 0
+        self.loaded()
         if cartridge.cleaning:
             self._looks = _CLEANING_LOOKS if cartridge.cleanings else 0
             if not cartridge.cleanings:
                 self._alerts.add(_CLEANING_EXPIRED)
+
+    def loaded(self) -> None:
+        """The tape has been threaded: counters begin anew."""
+        self.written_bytes = self.read_bytes = self.write_failures = self.read_failures = 0
 
     def cleaning(self) -> bool:
         """Whether the cleaning cartridge in it is still at work; asked until it is not."""
