@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from capstan.core.generations import generation_of_density
 from capstan.errors import CapstanError
 from capstan.scsi.address import open_transport
 from capstan.scsi.found_devices import CHANGER, FoundDevice
 from capstan.scsi.transport import ScsiTransport
-from capstan.scsi.virtual.generations import GENERATIONS
 from capstan.tape.scsi_changer import ScsiMediaChanger
 from capstan.tape.scsi_drive import ScsiTapeDrive
 
@@ -100,15 +100,17 @@ def _changer(told: Discovered, transport: ScsiTransport) -> dict[int, str]:
 def _drive(told: Discovered, transport: ScsiTransport) -> dict[int, str]:
     drive = ScsiTapeDrive(transport)
     status = drive.status()
-    by_density = {generation.density: generation.name for generation in GENERATIONS.values()}
     told.serial = told.serial or drive.identity.serial
-    told.generation = by_density.get(status.density, "")
-    told.state = "loaded" if status.loaded else "empty"
+    able = drive.capabilities
+    told.generation = able.writes[-1] if able.writes else ""
+    cartridge = generation_of_density(status.density)
+    told.state = f"loaded: {cartridge.name}" if cartridge else "loaded" if status.loaded else "empty"
     if status.loaded and status.write_protected:
         told.state += ", write-protected"
-    able = drive.capabilities
     lacking = {
         "no log pages: no counters, no TapeAlerts": not able.log_sense,
+        "no cartridge memory": not able.attributes,
+        "no reservation against other hosts": not able.reservations,
         "no block protection": not able.block_protection,
         "no encryption": not able.encryption,
         f"records of at most {able.max_block >> 10} KiB": able.max_block < 1 << 20,

@@ -43,6 +43,23 @@ class NotReady(DeviceError):
     remedy = Remedy.RETRY
 
 
+class OperatorNeeded(NotReady):
+    """It will not become ready by waiting: a door is open, it is offline, it must be switched off and on."""
+
+    code = "operator-needed"
+    remedy = Remedy.OPERATOR
+    hint = "look at what the device shows, and do what it asks for; then run the command again"
+
+
+class CommandAborted(DeviceError):
+    """The command was ended on its way, by another host, a reset or an error of the link. Nothing is known of what it
+    has done; the position is lost."""
+
+    code = "command-aborted"
+    remedy = Remedy.REPOSITION
+    hint = "look at cable, adapter and other hosts that use the device; then run the command again"
+
+
 class NoCartridgeLoaded(DeviceError):
     """Parameters: device."""
 
@@ -134,7 +151,8 @@ class ReservationConflict(DeviceError):
 
 
 class ChangerError(DeviceError):
-    """A move that was not made: nothing changed place. Parameters: device, reason."""
+    """A move that failed. Parameters: device, reason; `moved`: whether it was made all the same, None when the changer
+    does not know."""
 
     code = "changer"
     remedy = Remedy.OPERATOR

@@ -13,6 +13,8 @@ CapstanError
 ├── DeviceError                the device answered: no
 │   ├── PositionLost · NotReady · NoCartridgeLoaded · WriteProtected · MediumError · HardwareError
 │   ├── EndOfMedium · BlankMedium · IncompatibleMedium · BlockTooLarge · IllegalRequest · ReservationConflict
+│   ├── OperatorNeeded         it will not become ready by waiting: a NotReady
+│   ├── CommandAborted         ended on its way
 │   ├── BlockChanged           a block was changed between host and drive: a MediumError that spares the medium
 │   ├── DriveKeyNeeded         the drive has encrypted it, and has not got the key
 │   ├── ChangerError           a move that cannot be made
@@ -44,6 +46,7 @@ from capstan.device_errors import BlankMedium as BlankMedium
 from capstan.device_errors import BlockChanged as BlockChanged
 from capstan.device_errors import BlockTooLarge as BlockTooLarge
 from capstan.device_errors import ChangerError as ChangerError
+from capstan.device_errors import CommandAborted as CommandAborted
 from capstan.device_errors import DeviceError as DeviceError
 from capstan.device_errors import DriveKeyNeeded as DriveKeyNeeded
 from capstan.device_errors import EndOfMedium as EndOfMedium
@@ -53,6 +56,7 @@ from capstan.device_errors import IncompatibleMedium as IncompatibleMedium
 from capstan.device_errors import MediumError as MediumError
 from capstan.device_errors import NoCartridgeLoaded as NoCartridgeLoaded
 from capstan.device_errors import NotReady as NotReady
+from capstan.device_errors import OperatorNeeded as OperatorNeeded
 from capstan.device_errors import PositionLost as PositionLost
 from capstan.device_errors import ReservationConflict as ReservationConflict
 from capstan.device_errors import TransportError as TransportError

@@ -7,6 +7,7 @@ from contextlib import ExitStack, closing
 
 from capstan.config.home import Home
 from capstan.config.settings import DeviceLibrarySettings, Settings, VirtualLibrarySettings
+from capstan.core.generations import GENERATIONS
 from capstan.core.suggest import not_found
 from capstan.errors import InvalidValue, NotFound
 from capstan.media.library import LibraryDevices
@@ -16,7 +17,6 @@ from capstan.scsi.tracing import Trace, TracingTransport
 from capstan.scsi.transport import ScsiTransport
 from capstan.scsi.virtual.changer import FIRST_DRIVE
 from capstan.scsi.virtual.faults import FaultPlan
-from capstan.scsi.virtual.generations import GENERATIONS
 from capstan.scsi.virtual.library import VirtualLibrary
 from capstan.tape.changer import Inventory
 from capstan.tape.drive import TapeDrive

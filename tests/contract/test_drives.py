@@ -17,10 +17,10 @@ from capstan.tape.scsi_changer import ScsiMediaChanger
 from capstan.tape.scsi_drive import ScsiTapeDrive
 from capstan.testing.drive_contract import (
     DriveContract,
-    EncryptingDriveContract,
     read,
     write,
 )
+from capstan.testing.encrypting_drive_contract import EncryptingDriveContract
 from capstan.testing.memory_drive import MemoryTape, MemoryTapeDrive
 
 WRITES = frozenset({Op.WRITE_6})
@@ -46,6 +46,37 @@ class TestVirtualDrive(DriveContract, EncryptingDriveContract):
     @pytest.fixture
     def medium(self, tmp_path: Path) -> Callable[[], bytes]:
         return (tmp_path / "lib" / "cartridges" / "CAP001L9.tap").read_bytes
+
+
+class TestOldDrive(DriveContract):
+    """One without LOCATE, logs, cartridge memory, reservations, access order, densities and the newer mode pages."""
+
+    LACKS = frozenset(
+        (
+            Op.LOCATE_16,
+            Op.LOG_SENSE,
+            Op.READ_ATTRIBUTE,
+            Op.WRITE_ATTRIBUTE,
+            Op.PERSISTENT_RESERVE_IN,
+            Op.PERSISTENT_RESERVE_OUT,
+            Op.MAINTENANCE_IN,
+            Op.MAINTENANCE_OUT,
+            Op.REPORT_DENSITY_SUPPORT,
+            Op.SECURITY_PROTOCOL_IN,
+        )
+    )
+
+    @pytest.fixture
+    def drive(self, tmp_path: Path) -> Iterator[TapeDrive]:
+        plan = FaultPlan((Fault(FaultKind.UNKNOWN_COMMAND, opcodes=self.LACKS, permanent=True),))
+        yield from opened(tmp_path, plan)
+
+    def test_it_says_so(self, drive: TapeDrive) -> None:
+        """What it lacks; what it takes is known by its name."""
+        drive.locate(0)
+        able = drive.capabilities
+        assert not (able.locate or able.log_sense or able.attributes or able.reservations or able.access_order)
+        assert able.writes == ("LTO-8", "LTO-9")
 
 
 class TestMemoryDrive(DriveContract, EncryptingDriveContract):

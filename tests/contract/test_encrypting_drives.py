@@ -28,7 +28,8 @@ from capstan.tape.changer import DriveAddress, SlotAddress
 from capstan.tape.drive import BlockKey, Read, find_encrypting
 from capstan.tape.scsi_changer import ScsiMediaChanger
 from capstan.tape.scsi_drive import ScsiTapeDrive
-from capstan.testing.drive_contract import HEADER, KEY, KEY_ID, PAYLOAD, read, write_mixed
+from capstan.testing.drive_contract import read
+from capstan.testing.encrypting_drive_contract import HEADER, KEY, KEY_ID, PAYLOAD, write_mixed
 from capstan.testing.memory_drive import MemoryTape, MemoryTapeDrive
 from capstan.testing.watched_transport import WatchedTransport
 

@@ -8,18 +8,24 @@ from enum import IntEnum, IntFlag
 
 
 class Number(IntEnum):
-    """Those that Capstan reads or writes (SPC-5, tables 462, 468 and 470; capacities in MiB)."""
+    """Those that Capstan reads or writes (SPC-5, tables 462, 468 and 470; capacities in MiB). Those below 0800h are the
+    device's and the medium's own."""
 
     REMAINING_CAPACITY = 0x0000
     MAXIMUM_CAPACITY = 0x0001
     LOAD_COUNT = 0x0003
+    DENSITY = 0x0006
+    TOTAL_WRITTEN = 0x0220  # in the cartridge's life, as the next one, in MiB
+    TOTAL_READ = 0x0221
     MEDIUM_MANUFACTURER = 0x0400
     MEDIUM_SERIAL = 0x0401
     APPLICATION_VENDOR = 0x0800
     APPLICATION_NAME = 0x0801
     APPLICATION_VERSION = 0x0802
     USER_TEXT_LABEL = 0x0803
+    TEXT_LOCALIZATION = 0x0805
     BARCODE = 0x0806
+    MEDIA_POOL = 0x0808
 
 
 class Form(IntFlag):

@@ -26,16 +26,24 @@ class Op(IntEnum):
     MODE_SENSE_6 = 0x1A
     LOAD_UNLOAD = 0x1B
     PREVENT_ALLOW = 0x1E
-    LOCATE_10 = 0x2B
+    INITIALIZE_ELEMENT_STATUS_WITH_RANGE = 0x37
+    LOCATE_10 = 0x2B  # of a changer: POSITION TO ELEMENT
     READ_POSITION = 0x34
     REPORT_DENSITY_SUPPORT = 0x44
     LOG_SENSE = 0x4D
+    MODE_SELECT_10 = 0x55
+    MODE_SENSE_10 = 0x5A
+    PERSISTENT_RESERVE_IN = 0x5E
+    PERSISTENT_RESERVE_OUT = 0x5F
     READ_ATTRIBUTE = 0x8C
     WRITE_ATTRIBUTE = 0x8D
     SPACE_16 = 0x91
     LOCATE_16 = 0x92
     SECURITY_PROTOCOL_IN = 0xA2
+    MAINTENANCE_IN = 0xA3
+    MAINTENANCE_OUT = 0xA4
     MOVE_MEDIUM = 0xA5
+    EXCHANGE_MEDIUM = 0xA6
     SECURITY_PROTOCOL_OUT = 0xB5
     READ_ELEMENT_STATUS = 0xB8
 
@@ -137,6 +145,32 @@ def write_attribute(length: int) -> bytes:
     return bytes((Op.WRITE_ATTRIBUTE, 1, 0, 0, 0, 0, 0, 0, 0, 0)) + length.to_bytes(4, "big") + b"\0\0"
 
 
+def report_density_support(*, mounted: bool = False, length: int = 8192) -> bytes:
+    """SSC-5, 7.8: what the drive reads and writes, or with `mounted` (MEDIA) what is in it."""
+    return bytes((Op.REPORT_DENSITY_SUPPORT, mounted, 0, 0, 0, 0, 0)) + length.to_bytes(2, "big") + b"\0"
+
+
+def reserve_in(action: int, *, length: int = 8192) -> bytes:
+    """SPC-5, 6.18: PERSISTENT RESERVE IN; `action` of `scsi.reservations.InAction`."""
+    return bytes((Op.PERSISTENT_RESERVE_IN, action, 0, 0, 0, 0, 0)) + length.to_bytes(2, "big") + b"\0"
+
+
+def reserve_out(action: int, kind: int = 0, *, length: int = 24) -> bytes:
+    """SPC-5, 6.19: PERSISTENT RESERVE OUT for the logical unit; `action` and `kind` of `scsi.reservations`."""
+    return bytes((Op.PERSISTENT_RESERVE_OUT, action, kind, 0, 0)) + length.to_bytes(4, "big") + b"\0"
+
+
+def generate_access_order(length: int) -> bytes:
+    """SSC-5, 7.10: GENERATE RECOMMENDED ACCESS ORDER, which changes the order of segments without geometry."""
+    return bytes((Op.MAINTENANCE_OUT, 0x1D, 0x02, 0, 0, 0)) + length.to_bytes(4, "big") + bytes(2)
+
+
+def receive_access_order(length: int, *, limits: bool = False) -> bytes:
+    """SSC-5, 7.11: RECEIVE RECOMMENDED ACCESS ORDER, or with `limits` (UDS_LIMITS) how much it takes."""
+    head = bytes((Op.MAINTENANCE_IN, 0x1D | (0x80 if limits else 0))) + bytes(4)
+    return head + length.to_bytes(4, "big") + bytes(2)
+
+
 def prevent_removal(*, prevent: bool) -> bytes:
     """SPC-5, 6.15: PREVENT ALLOW MEDIUM REMOVAL."""
     return bytes((Op.PREVENT_ALLOW, 0, 0, 0, prevent, 0))
@@ -177,6 +211,18 @@ def move_medium(transport: int, source: int, destination: int) -> bytes:
     return bytes((Op.MOVE_MEDIUM, 0)) + addresses + bytes(4)
 
 
+def exchange_medium(transport: int, source: int, first: int, second: int) -> bytes:
+    """SMC-3, 6.3: what is in `source` goes to `first`, and what was there to `second`, which may be `source`."""
+    addresses = b"".join(element.to_bytes(2, "big") for element in (transport, source, first, second))
+    return bytes((Op.EXCHANGE_MEDIUM, 0)) + addresses + bytes(2)
+
+
 def initialize_element_status() -> bytes:
     """SMC-3, 6.4: the robot looks at every element."""
     return bytes((Op.INITIALIZE_ELEMENT_STATUS, 0, 0, 0, 0, 0))
+
+
+def initialize_element_range(first: int, count: int) -> bytes:
+    """SMC-3, 6.5: the robot looks at `count` elements from `first` (RANGE)."""
+    head = bytes((Op.INITIALIZE_ELEMENT_STATUS_WITH_RANGE, 0x01)) + first.to_bytes(2, "big") + bytes(2)
+    return head + count.to_bytes(2, "big") + bytes(2)

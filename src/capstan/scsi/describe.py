@@ -37,11 +37,17 @@ _FIELDS: dict[int, Callable[[bytes], str]] = {
     Op.PREVENT_ALLOW: lambda cdb: "prevent" if cdb[4] & 0x01 else "allow",
     Op.INQUIRY: lambda cdb: f"page {cdb[2]:02X}h" if cdb[1] & 0x01 else "standard data",
     Op.MODE_SENSE_6: _page,
+    Op.MODE_SENSE_10: _page,
     Op.LOG_SENSE: _page,
     Op.READ_ATTRIBUTE: lambda cdb: f"from {_number(cdb, 8, 9):04X}h",
     Op.SECURITY_PROTOCOL_IN: lambda cdb: f"protocol {cdb[1]:02X}h page {_number(cdb, 2, 3):04X}h",
     Op.SECURITY_PROTOCOL_OUT: lambda cdb: f"protocol {cdb[1]:02X}h page {_number(cdb, 2, 3):04X}h",
     Op.MOVE_MEDIUM: lambda cdb: f"from {_number(cdb, 4, 5)} to {_number(cdb, 6, 7)}",
+    Op.EXCHANGE_MEDIUM: lambda cdb: f"from {_number(cdb, 4, 5)} to {_number(cdb, 6, 7)} to {_number(cdb, 8, 9)}",
+    Op.PERSISTENT_RESERVE_IN: lambda cdb: f"action {cdb[1] & 0x1F:02X}h",
+    Op.PERSISTENT_RESERVE_OUT: lambda cdb: f"action {cdb[1] & 0x1F:02X}h type {cdb[2] & 0x0F:X}h",
+    Op.MAINTENANCE_IN: lambda cdb: f"action {cdb[1] & 0x1F:02X}h",
+    Op.MAINTENANCE_OUT: lambda cdb: f"action {cdb[1] & 0x1F:02X}h",
     Op.READ_ELEMENT_STATUS: lambda cdb: (
         f"{_ELEMENTS.get(cdb[1] & 0x0F, '?')} from {_number(cdb, 2, 3)}, {_number(cdb, 4, 5)} of them"
     ),

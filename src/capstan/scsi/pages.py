@@ -66,7 +66,8 @@ class ModeData:
 
 @dataclass(frozen=True, slots=True)
 class ElementDescriptor:
-    """One element of READ ELEMENT STATUS (SMC-3, 6.11.4). `source` is None where SVALID is not set."""
+    """One element of READ ELEMENT STATUS (SMC-3, 6.11.4). `source` is None where SVALID is not set. `identifier`: as
+    text, a binary one in hexadecimal. Of a mail slot: `put_in` by a person; whether it `imports` and `exports`."""
 
     type: int
     address: int
@@ -77,6 +78,10 @@ class ElementDescriptor:
     source: int | None
     code: tuple[int, int]
     identifier: str
+    put_in: bool = False
+    imports: bool = True
+    exports: bool = True
+    disabled: bool = False
 
 
 def decode_inquiry(data: bytes) -> InquiryData:
@@ -173,6 +178,52 @@ def decode_element_address_assignment(page: bytes) -> dict[ElementType, tuple[in
 _PAGE_HEADER, _DESCRIPTOR = 8, 12  # bytes of an element status page's header, and of what all descriptors have
 
 
+@dataclass(frozen=True, slots=True)
+class ChangerAbilities:
+    """Device capabilities mode page (1Fh; SMC-3, 7.3.2): which element types the robot moves cartridges between, and
+    exchanges them; each pair is source and destination."""
+
+    moves: frozenset[tuple[ElementType, ElementType]] = frozenset()
+    exchanges: frozenset[tuple[ElementType, ElementType]] = frozenset()
+
+
+_TYPES = (ElementType.TRANSPORT, ElementType.STORAGE, ElementType.IMPORT_EXPORT, ElementType.DRIVE)
+_MOVES_AT, _EXCHANGES_AT = 4, 12  # a byte for each source, a bit for each destination
+_ABILITIES_BYTES = 20
+
+
+def encode_changer_abilities(abilities: ChangerAbilities) -> bytes:
+    """The page; every kind of element stores cartridges but the robot."""
+    page = bytearray(_ABILITIES_BYTES)
+    page[0], page[1], page[2] = 0x1F, _ABILITIES_BYTES - 2, 0x0E
+    for at, pairs in ((_MOVES_AT, abilities.moves), (_EXCHANGES_AT, abilities.exchanges)):
+        for source, destination in pairs:
+            page[at + _TYPES.index(source)] |= 1 << _TYPES.index(destination)
+    return bytes(page)
+
+
+def decode_changer_abilities(page: bytes) -> ChangerAbilities | None:
+    """Decode the page; None when it is another one."""
+    if len(page) < 2 or page[0] & 0x3F != 0x1F:
+        return None
+    padded = page.ljust(_ABILITIES_BYTES, b"\0")
+
+    def pairs(at: int) -> frozenset[tuple[ElementType, ElementType]]:
+        return frozenset(
+            (source, destination)
+            for row, source in enumerate(_TYPES)
+            for bit, destination in enumerate(_TYPES)
+            if padded[at + row] & (1 << bit)
+        )
+
+    return ChangerAbilities(pairs(_MOVES_AT), pairs(_EXCHANGES_AT))
+
+
+def is_cut_off(data: bytes) -> bool:
+    """Whether READ ELEMENT STATUS had more to say than came (BYTE COUNT OF REPORT AVAILABLE)."""
+    return 8 + int.from_bytes(data[5:8], "big") > len(data)
+
+
 def decode_element_status(data: bytes) -> list[ElementDescriptor]:
     """All elements in READ ELEMENT STATUS data, of every page in it, in the order they come.
 
@@ -199,6 +250,7 @@ def decode_element_status(data: bytes) -> list[ElementDescriptor]:
 
 def _element(kind: int, page_flags: int, data: bytes) -> ElementDescriptor:
     flags = data[2]
+    port = kind == ElementType.IMPORT_EXPORT
     at = 12
     barcode = ""
     if page_flags & 0x80:  # PVOLTAG: 36 bytes, the volume identifier in the first 32 (SMC-3, table 31)
@@ -208,7 +260,8 @@ def _element(kind: int, page_flags: int, data: bytes) -> ElementDescriptor:
         at += 36
     identifier = ""
     if len(data) >= at + 4 and len(data) >= at + 4 + data[at + 3]:  # DVCID: code set, type, length (SMC-3, 6.11.5)
-        identifier = _text(data[at + 4 : at + 4 + data[at + 3]])
+        raw = data[at + 4 : at + 4 + data[at + 3]]
+        identifier = raw.hex() if data[at] & 0x0F == 0x01 else _text(raw)
     return ElementDescriptor(
         type=kind,
         address=int.from_bytes(data[0:2], "big"),
@@ -219,6 +272,10 @@ def _element(kind: int, page_flags: int, data: bytes) -> ElementDescriptor:
         source=int.from_bytes(data[10:12], "big") if data[9] & 0x80 else None,
         code=(data[4], data[5]),
         identifier=identifier,
+        put_in=port and bool(flags & 0x02),
+        imports=not port or bool(flags & 0x20),
+        exports=not port or bool(flags & 0x10),
+        disabled=bool(data[9] & 0x08),
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from capstan.scsi.sense_codes import TEXTS
+
 
 class Key(IntEnum):
     """Sense keys (SPC-5, table 49)."""
@@ -27,47 +29,6 @@ class Key(IntEnum):
     COMPLETED = 0xF
 
 
-_TEXT = {
-    (0x00, 0x01): "filemark detected",
-    (0x00, 0x02): "end of partition or medium detected",
-    (0x00, 0x04): "beginning of partition or medium detected",
-    (0x00, 0x05): "end of data detected",
-    (0x00, 0x07): "programmable early warning detected",
-    (0x04, 0x00): "not ready",
-    (0x04, 0x01): "becoming ready",
-    (0x0C, 0x00): "write error",
-    (0x10, 0x01): "logical block guard check failed",
-    (0x10, 0x05): "logical block protection method error",
-    (0x11, 0x00): "unrecovered read error",
-    (0x15, 0x01): "mechanical positioning error",
-    (0x1A, 0x00): "parameter list length error",
-    (0x20, 0x00): "invalid operation code",
-    (0x21, 0x01): "invalid element address",
-    (0x24, 0x00): "invalid field in the command",
-    (0x26, 0x00): "invalid field in the parameter list",
-    (0x27, 0x00): "write protected",
-    (0x28, 0x00): "not ready to ready: the medium may have changed",
-    (0x28, 0x01): "a mail slot was accessed",
-    (0x29, 0x00): "power on or reset occurred",
-    (0x2A, 0x11): "another host has changed the encryption",
-    (0x30, 0x00): "incompatible medium installed",
-    (0x30, 0x03): "cleaning cartridge installed",
-    (0x30, 0x0C): "WORM medium: overwrite attempted",
-    (0x3A, 0x00): "medium not present",
-    (0x3B, 0x0D): "medium destination element full",
-    (0x3B, 0x0E): "medium source element empty",
-    (0x3B, 0x12): "medium magazine removed",
-    (0x44, 0x00): "internal target failure",
-    (0x53, 0x00): "medium load or eject failed",
-    (0x53, 0x02): "medium removal prevented",
-    (0x74, 0x00): "security error",
-    (0x74, 0x01): "unable to decrypt: no key",
-    (0x74, 0x02): "data in clear encountered while decrypting",
-    (0x74, 0x03): "incorrect key",
-    (0x74, 0x04): "cryptographic integrity validation failed",
-}
-
-
 @dataclass(frozen=True, slots=True)
 class Sense:
     """Decoded sense data. `information` is signed as SSC uses it (bytes or blocks asked for less moved)."""
@@ -87,8 +48,15 @@ class Sense:
         return self.asc, self.ascq
 
     def __str__(self) -> str:
-        text = _TEXT.get(self.code) or self.key.name.lower().replace("_", " ")
+        text = text_of(*self.code) or self.key.name.lower().replace("_", " ")
         return f"{text} ({self.key:X}/{self.asc:02X}/{self.ascq:02X}{', deferred' if self.deferred else ''})"
+
+
+def text_of(asc: int, ascq: int) -> str:
+    """An additional sense code in words; "" for one that is not known. From 80h on they are the vendor's own."""
+    if asc == 0x40 and ascq >= 0x80:
+        return f"diagnostic failure of component {ascq:02X}h"
+    return TEXTS.get((asc, ascq), "")
 
 
 def decode_sense(data: bytes) -> Sense:

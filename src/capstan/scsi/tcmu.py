@@ -38,7 +38,7 @@ _READ_LENGTH = 0x02
 _TIMEOUT = 3600.0
 _CDB_BYTES = {0: 6, 1: 10, 2: 10, 4: 16, 5: 12}  # by the upper three bits of the operation code (SPC-5, 4.2.5.1)
 # Commands that bring data; all others that have any fetch it.
-_OUT = frozenset((0x0A, 0x15, 0x1D, 0x3B, 0x4C, 0x55, 0x5F, 0x8D, 0xB5))
+_OUT = frozenset((0x0A, 0x15, 0x1D, 0x3B, 0x4C, 0x55, 0x5F, 0x8D, 0xA4, 0xB5))
 _FAILED = Sense(Key.HARDWARE_ERROR, 0x44, 0x00)  # INTERNAL TARGET FAILURE
 
 
@@ -160,6 +160,7 @@ class KernelTarget:
         folder.mkdir(parents=True)
         config = f"dev_config=capstan/{self._name}/{unit},dev_size=1048576,hw_block_size=512,hw_max_sectors=32768"
         (folder / "control").write_text(f"{config},nl_reply_supported=-1,max_data_area_mb=64")
+        (folder / "attrib/pgr_support").write_text("0")  # reservations are the unit's own business
         (folder / "enable").write_text("1")
         (folder / "attrib/cmd_time_out").write_text(str(self._seconds))
         suffix = f"/capstan/{self._name}/{unit}"

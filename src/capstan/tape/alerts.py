@@ -107,7 +107,7 @@ _TABLE: tuple[tuple[int, str, Severity, Concerns, str], ...] = (
         _CLEANING,
         "use a cleaning cartridge that is made for this drive",
     ),
-    (24, "retention requested", _W, _TAPE, "verify the cartridge: the drive winds it from end to end"),
+    (24, "retension requested", _W, _TAPE, "verify the cartridge: the drive winds it from end to end"),
     (25, "multi-port interface error on a primary port", _W, _HOST, "look at the cable and the adapter of the drive"),
     (26, "cooling fan failure", _W, _DRIVE, _REPAIR),
     (27, "power supply failure", _W, _DRIVE, _REPAIR),
@@ -146,6 +146,13 @@ _TABLE: tuple[tuple[int, str, Severity, Concerns, str], ...] = (
     (58, "microcode failure", _W, _DRIVE, _RESET),
     (59, "WORM medium: integrity check failed", _W, _TAPE, "check that nobody has tampered with the cartridge"),
     (60, "WORM medium: overwrite attempted", _W, _TAPE, "use a rewritable cartridge for what is to be overwritten"),
+    (
+        61,
+        "encryption policy violation",
+        _W,
+        _HOST,
+        "look at who sets keys in the drive: this program, another one, or the library",
+    ),
 )
 
 ALERTS = {row[0]: TapeAlert(*row) for row in _TABLE}

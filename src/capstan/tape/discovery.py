@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Protocol
 
-from capstan.scsi import cdb, encryption, pages, protection
+from capstan.core.generations import GENERATIONS, MEDIA, can_read, can_write, generation_of_density
+from capstan.scsi import cdb, encryption, modes, pages, protection
+from capstan.scsi.densities import decode_densities
 from capstan.scsi.encryption import Algorithm, InPage, OutPage
 from capstan.scsi.protection import ProtectionMode
 from capstan.scsi.transport import TransportLimits
 from capstan.tape.drive import DRIVE_KEY_BYTES, DriveCapabilities, DriveIdentity
 
+# `ULT3580-TD9`, `ULTRIUM-HH8` (IBM, Quantum), `Ultrium 6-SCSI` (HPE), `LTO-9`.
+_PRODUCT = re.compile(r"(?:ULT3580|ULTRIUM|LTO)[- ]?(?:[TH][DH])?(\d+)")
 _LARGEST_USUAL = 1 << 20  # bytes of a block; larger ones are rare on tape
 KEY_ID_BYTES = 8  # that a drive must be able to keep with each block
 _NEEDED_PAGES = {InPage.OUT_SUPPORT, InPage.CAPABILITIES, InPage.STATUS, InPage.NEXT_BLOCK}
@@ -53,9 +58,25 @@ def find_protection(query: Query) -> ProtectionMode | None:
     return protection.decode_mode_page(pages.decode_mode(answer).page)
 
 
-def discover(query: Query, limits: TransportLimits, *, encrypts: bool) -> DriveCapabilities:
-    """Ask for block limits, log pages and the mode page of the programmable early warning. `encrypts`: whether
-    `find_algorithm` found something.
+def find_generations(query: Query, identity: DriveIdentity) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Which generations the drive reads, and which it writes, as it says itself; else as its product name and the LTO
+    program's rules say. Empty when neither is known."""
+    found = decode_densities(query(cdb.report_density_support(), 8192, optional=True))
+    known = [(medium, item.writable) for item in found if (medium := generation_of_density(item.code)) is not None]
+    if known:
+        reads = {medium.name for medium, _ in known}
+        writes = {medium.name for medium, writable in known if writable}
+    else:
+        match = _PRODUCT.search(identity.product.upper())
+        drive = GENERATIONS.get(int(match[1])) if match else None
+        reads = {name for name, medium in MEDIA.items() if drive and can_read(drive, medium)}
+        writes = {name for name, medium in MEDIA.items() if drive and can_write(drive, medium)}
+    return tuple(name for name in MEDIA if name in reads), tuple(name for name in MEDIA if name in writes)
+
+
+def discover(query: Query, limits: TransportLimits, identity: DriveIdentity, *, encrypts: bool) -> DriveCapabilities:
+    """Ask for block limits, log pages, generations, and the mode pages of compression and the programmable early
+    warning. `encrypts`: whether `find_algorithm` found something.
 
     Blocks are protected where the drive can and the transport carries a block of 1 MiB with its guard, so that no tape
     becomes unreadable for want of 4 bytes.
@@ -67,11 +88,18 @@ def discover(query: Query, limits: TransportLimits, *, encrypts: bool) -> DriveC
     largest = min(limit or _DEFAULT_MAX_BLOCK, limits.max_transfer)
     protects = largest >= _LARGEST_USUAL + protection.GUARD_BYTES and find_protection(query) is not None
     logs = pages.decode_log_pages(query(cdb.log_sense(0x00), 8192, optional=True))
-    extension = query(cdb.mode_sense(0x10, 0x01, length=64), 64, optional=True)
+    reads, writes = find_generations(query, identity)
+
+    def mode_page(page: int, subpage: int = 0) -> bytes:
+        return pages.decode_mode(query(cdb.mode_sense(page, subpage, length=64), 64, optional=True)).page
+
     return DriveCapabilities(
         max_block=largest - (protection.GUARD_BYTES if protects else 0),
-        programmable_early_warning=bool(extension),
+        programmable_early_warning=modes.has_early_warning(mode_page(*modes.EXTENSION)),
+        compression=modes.can_compress(mode_page(modes.COMPRESSION)),
         log_sense=bool(logs),
         encryption=encrypts,
         block_protection=protects,
+        reads=reads,
+        writes=writes,
     )

@@ -45,10 +45,33 @@ class DriveCapabilities:
     reverse_filemarks: bool = True  # SPACE backwards over filemarks
     early_warning: bool = True
     programmable_early_warning: bool = False  # mode page 10h/01h
+    compression: bool = False  # it can compress: mode page 0Fh
     log_sense: bool = False
-    attributes: bool = False  # MAM: READ ATTRIBUTE
+    attributes: bool = False  # MAM: READ ATTRIBUTE, of cartridges that have one
+    reservations: bool = False  # PERSISTENT RESERVE with a key
+    access_order: bool = False  # `recommended_order`
+    reads: tuple[str, ...] = ()  # names of `core.generations`; () where the drive does not say
+    writes: tuple[str, ...] = ()
     encryption: bool = False  # `EncryptingDrive`: SECURITY PROTOCOL 20h with a key of 32 bytes and room for its id
     block_protection: bool = False  # CRC-32C of each block between host and drive; callers see nothing of it
+
+
+@dataclass(frozen=True, slots=True)
+class DriveSettings:
+    """What a drive is told whenever a cartridge is loaded, if it can. `compression`: None leaves it as it is.
+    `early_warning_bytes`: that much before its own early warning the drive warns for the first time; 0 leaves it."""
+
+    compression: bool | None = None
+    early_warning_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reservations:
+    """Who may use a drive. `keys` of the hosts that are registered; `holder`: the key of the one that has it for
+    itself, None when all may use it."""
+
+    keys: tuple[int, ...] = ()
+    holder: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +150,7 @@ class MediumCapacity:
 @dataclass(frozen=True, slots=True)
 class DriveCounters:
     """What a drive has counted since the cartridge in it was loaded, from the log pages that it has; None for what it
-    does not say. Bytes and errors: pages 02h and 03h; `wants_cleaning`: page 0Ch; `volume_loads`: over the cartridge's
+    does not say. Bytes and errors: pages 02h and 03h; `wants_cleaning`: page 0Ch; `volume_…`: over the cartridge's
     life, page 17h."""
 
     written_bytes: int | None = None
@@ -137,6 +160,10 @@ class DriveCounters:
     read_corrected: int | None = None
     read_uncorrected: int | None = None
     volume_loads: int | None = None
+    volume_written_bytes: int | None = None
+    volume_read_bytes: int | None = None
+    volume_write_uncorrected: int | None = None
+    volume_read_uncorrected: int | None = None
     wants_cleaning: bool | None = None
 
 
@@ -224,6 +251,28 @@ class TapeDrive(Protocol):
 
     def write_attributes(self, attributes: Sequence[Attribute]) -> None:
         """Keep these in the cartridge's memory: all or none. IllegalRequest where the drive or the cartridge cannot."""
+        ...
+
+    def reserve(self, key: int, *, preempt: int | None = None) -> None:
+        """Keep all other hosts from using the drive, until `release`, or the drive is reset: then it is reserved again
+        before anything is read or written. `key`: this host's, 1 to 2**64 - 1. Twice is harmless.
+
+        `preempt`: the key of a host that has it reserved and is dead for sure: what it does in the drive is ended.
+        ReservationConflict when another host has it; IllegalRequest where the drive cannot be reserved.
+        """
+        ...
+
+    def release(self) -> None:
+        """Let others use it. Harmless when it is not reserved."""
+        ...
+
+    def reservations(self) -> Reservations:
+        """Ask, without motion. IllegalRequest where the drive cannot be reserved."""
+        ...
+
+    def recommended_order(self, pieces: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+        """In which order the drive would read these pieces of the tape, each from a block to one behind it: indices of
+        `pieces`. Moves nothing. IllegalRequest where the drive has no opinion (`DriveCapabilities.access_order`)."""
         ...
 
     def clean(self) -> bool:

@@ -7,41 +7,22 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from capstan.errors import (
-    BlankMedium,
-    BlockChanged,
     DeviceError,
-    EndOfMedium,
-    HardwareError,
-    IllegalRequest,
-    IncompatibleMedium,
-    MediumError,
-    NoCartridgeLoaded,
     NotReady,
     PositionLost,
     ReservationConflict,
     TransportError,
-    WriteProtected,
 )
 from capstan.scsi.sense import Key, Sense, decode_sense
 from capstan.scsi.transport import Command, Completion, Direction, ScsiTransport, Status
 from capstan.tape import timeouts
+from capstan.tape.sense_errors import error_of, meaning_of
 
 ATTENTIONS = 8  # as many in a row as a device may have queued; more is a device that is not well
 MEDIUM_ABSENT = (0x3A, 0x00)
 POLL_SECONDS = 1.0
 _BUSY_TRIES = 60
-_GUARD_CHECK_FAILED = (0x10, 0x01)  # with ABORTED COMMAND, or HARDWARE ERROR from some drives
 SECURITY = 0x74  # additional sense code of what encryption has to say (SPC-5, annex F)
-
-_ERRORS: dict[Key, type[DeviceError]] = {
-    Key.MEDIUM_ERROR: MediumError,
-    Key.HARDWARE_ERROR: HardwareError,
-    Key.ILLEGAL_REQUEST: IllegalRequest,
-    Key.DATA_PROTECT: WriteProtected,
-    Key.BLANK_CHECK: BlankMedium,
-    Key.VOLUME_OVERFLOW: EndOfMedium,
-    Key.NOT_READY: NotReady,
-}
 
 
 class DriveCommands:
@@ -65,7 +46,7 @@ class DriveCommands:
         for _ in range(ATTENTIONS):
             buffer = memoryview(bytearray(size))
             completion = self._send(command, timeouts.LOG, buffer, Direction.IN)
-            if completion.status is Status.GOOD:
+            if is_done(completion):
                 return bytes(buffer[: size - completion.residual])
             sense = decode_sense(completion.sense)
             if sense.key is Key.UNIT_ATTENTION:
@@ -76,11 +57,22 @@ class DriveCommands:
             break
         self._fail(f"command {command[0]:02X}h", completion)
 
+    def knows(self, command: bytes, size: int) -> bool:
+        """Whether the drive carries out a command that moves nothing, whatever it would say to it now."""
+        for _ in range(ATTENTIONS):
+            completion = self._send(command, timeouts.LOG, memoryview(bytearray(size)), Direction.IN)
+            sense = decode_sense(completion.sense)
+            if completion.status is Status.CHECK_CONDITION and sense.key is Key.UNIT_ATTENTION:
+                self._lose(str(sense))
+                continue
+            return completion.status is Status.GOOD or sense.key is Key.NOT_READY
+        return False
+
     def _command(self, name: str, command: bytes, timeout: float, *, size: int = 0, tries: int = ATTENTIONS) -> bytes:
         buffer = memoryview(bytearray(size)) if size else None
         for _ in range(tries):
             completion = self._send(command, timeout, buffer, Direction.IN if size else Direction.NONE)
-            if completion.status is Status.GOOD:
+            if is_done(completion):
                 return bytes(buffer[: size - completion.residual]) if buffer is not None else b""
             sense = decode_sense(completion.sense)
             if completion.status is Status.CHECK_CONDITION and sense.key is Key.UNIT_ATTENTION:
@@ -95,13 +87,11 @@ class DriveCommands:
         with `optional`, False for a drive that does not take them."""
         for _ in range(ATTENTIONS):
             completion = self._send(command, timeouts.QUERY, data, Direction.OUT)
-            if completion.status is Status.GOOD:
+            if is_done(completion):
                 return True
             sense = decode_sense(completion.sense)
             if completion.status is not Status.CHECK_CONDITION:
                 break
-            if sense.key in (Key.NO_SENSE, Key.RECOVERED_ERROR):  # done, and something to say about it
-                return True
             if sense.key is not Key.UNIT_ATTENTION:
                 break
             self._lose(str(sense))
@@ -160,18 +150,17 @@ class DriveCommands:
 
     def _device_error(self, command: str, sense: Sense) -> DeviceError:
         block = block_name(self._block)
-        lost = sense.key in (Key.MEDIUM_ERROR, Key.HARDWARE_ERROR, Key.ABORTED_COMMAND)
-        if lost or sense.deferred or sense.code == _GUARD_CHECK_FAILED:
+        if not meaning_of(sense).keeps_position:
             self._lose(str(sense))
-        if sense.code == _GUARD_CHECK_FAILED:
-            return BlockChanged(device=self.address, command=command, block=block, sense=str(sense))
-        if sense.key is Key.NOT_READY and sense.asc == MEDIUM_ABSENT[0]:
-            return NoCartridgeLoaded(device=self.address)
-        if sense.asc == SECURITY and sense.key is Key.DATA_PROTECT:
-            return DeviceError(device=self.address, command=command, sense=str(sense), block=block)
-        if sense.asc == 0x30 and sense.code != (0x30, 0x0C):
-            return IncompatibleMedium(device=self.address, command=command, sense=str(sense))
-        return _ERRORS.get(sense.key, DeviceError)(device=self.address, command=command, sense=str(sense), block=block)
+        return error_of(sense, device=self.address, command=command, block=block)
+
+
+def is_done(completion: Completion) -> bool:
+    """Whether a command was carried out, with or without something to say about it (RECOVERED ERROR, NO SENSE)."""
+    if completion.status is not Status.CHECK_CONDITION:
+        return completion.status is Status.GOOD
+    sense = decode_sense(completion.sense)
+    return sense.key in (Key.NO_SENSE, Key.RECOVERED_ERROR) and not sense.deferred
 
 
 def block_name(block: int) -> str:

@@ -1,34 +1,26 @@
-"""What the log pages of a drive say: its counters, and the capacity of the cartridge in it."""
+"""What the log pages of a drive count."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from capstan.scsi import pages
-from capstan.tape.drive import DriveCounters, MediumCapacity
+from capstan.tape.drive import DriveCounters
 
 _WRITE_ERRORS, _READ_ERRORS, _DEVICE, _VOLUME = 0x02, 0x03, 0x0C, 0x17
 _CORRECTED, _PROCESSED, _UNCORRECTED = 0x0003, 0x0005, 0x0006  # SPC-5, 7.3.7
 _CLEANING_REQUIRED = 0x0100  # SSC-5, 8.2.4
-_THREAD_COUNT = 0x0001  # SSC-5, 8.2.5
-_CAPACITY, _REMAINING, _MAXIMUM = 0x31, 0x0001, 0x0003  # in MiB; the vendors' page
-_MEBIBYTE = 1 << 20
+# SSC-5, table 64: thread count; unrecovered write and read errors; lifetime MB written and read.
+_THREADS, _WRITE_FAILURES, _READ_FAILURES, _WRITTEN_MB, _READ_MB = 0x0001, 0x0004, 0x0009, 0x0010, 0x0011
+_MEGABYTE = 1_000_000
 
 LogPage = Callable[[int], bytes]  # the data of a page, empty when the drive does not have it
 
 
-def read_capacity(log_page: LogPage) -> MediumCapacity:
-    """Native bytes; None where the drive cannot say."""
-    found = pages.decode_log(log_page(_CAPACITY))
-    total, left = _number(found, _MAXIMUM), _number(found, _REMAINING)
-    if total is None or left is None:
-        return MediumCapacity()
-    return MediumCapacity(total_bytes=total * _MEBIBYTE, remaining_bytes=left * _MEBIBYTE)
-
-
 def read_counters(log_page: LogPage) -> DriveCounters:
-    """Since the cartridge was loaded."""
+    """The errors and bytes since the cartridge was loaded, and what the volume has been through."""
     writing, reading = (pages.decode_log(log_page(page)) for page in (_WRITE_ERRORS, _READ_ERRORS))
+    volume = pages.decode_log(log_page(_VOLUME))
     cleaning = _number(pages.decode_log(log_page(_DEVICE)), _CLEANING_REQUIRED)
     return DriveCounters(
         written_bytes=_number(writing, _PROCESSED),
@@ -37,10 +29,19 @@ def read_counters(log_page: LogPage) -> DriveCounters:
         write_uncorrected=_number(writing, _UNCORRECTED),
         read_corrected=_number(reading, _CORRECTED),
         read_uncorrected=_number(reading, _UNCORRECTED),
-        volume_loads=_number(pages.decode_log(log_page(_VOLUME)), _THREAD_COUNT),
+        volume_loads=_number(volume, _THREADS),
+        volume_written_bytes=_bytes(volume, _WRITTEN_MB),
+        volume_read_bytes=_bytes(volume, _READ_MB),
+        volume_write_uncorrected=_number(volume, _WRITE_FAILURES),
+        volume_read_uncorrected=_number(volume, _READ_FAILURES),
         wants_cleaning=None if cleaning is None else bool(cleaning),
     )
 
 
 def _number(found: dict[int, bytes], code: int) -> int | None:
     return int.from_bytes(found[code], "big") if found.get(code) else None
+
+
+def _bytes(found: dict[int, bytes], code: int) -> int | None:
+    number = _number(found, code)
+    return None if number is None else number * _MEGABYTE

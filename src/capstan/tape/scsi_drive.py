@@ -3,114 +3,141 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import NoReturn
 
 from capstan.errors import (
-    BlankMedium,
     BlockChanged,
     BlockTooLarge,
     DeviceError,
     DriveKeyNeeded,
-    IllegalRequest,
     IncompatibleMedium,
     MediumError,
-    NoCartridgeLoaded,
-    PositionLost,
     TransportError,
 )
 from capstan.scsi import cdb, pages
-from capstan.scsi.attributes import Attribute, decode_attributes, encode_attributes
-from capstan.scsi.pages import PositionData
 from capstan.scsi.protection import GUARD_BYTES
 from capstan.scsi.sense import Key, Sense, decode_sense
 from capstan.scsi.transport import Completion, Direction, ScsiTransport, Status
 from capstan.tape import timeouts
-from capstan.tape.counted_motion import CountedMotion, step
+from capstan.tape.counted_motion import step
 from capstan.tape.discovery import discover, identify
 from capstan.tape.drive import (
     BlockKey,
     BlockRead,
-    DriveCounters,
+    DriveSettings,
     DriveStatus,
-    MediumCapacity,
-    Position,
     Read,
+    Reservations,
     Room,
-    SpaceUnit,
     check_drive_key,
 )
-from capstan.tape.scsi_commands import ATTENTIONS, MEDIUM_ABSENT, POLL_SECONDS, SECURITY, DriveCommands, block_name
-from capstan.tape.scsi_counters import read_capacity, read_counters
+from capstan.tape.scsi_commands import ATTENTIONS, MEDIUM_ABSENT, POLL_SECONDS, SECURITY, block_name, is_done
 from capstan.tape.scsi_encryption import ScsiDriveKey
+from capstan.tape.scsi_motion import DriveMotion
 from capstan.tape.scsi_protection import ScsiBlockProtection
+from capstan.tape.scsi_reservation import ScsiReservation
+from capstan.tape.scsi_settings import ScsiDriveSettings
 
-_BECOMING_READY = (0x04, 0x01)
+_BECOMING_READY = ((0x04, 0x01), (0x04, 0x07))  # in process of becoming ready; operation in progress
+_CLEANING_REQUESTED = (0x00, 0x17)
 _IN_CLEAR = (0x74, 0x02)  # UNENCRYPTED DATA ENCOUNTERED WHILE DECRYPTING
 _NOT_AUTHENTIC = (0x74, 0x04)  # CRYPTOGRAPHIC INTEGRITY VALIDATION FAILED
+_PROGRAMMED = (0x00, 0x07)  # PROGRAMMABLE EARLY WARNING DETECTED
 
 
-class ScsiTapeDrive(DriveCommands):
+class ScsiTapeDrive(DriveMotion):
     """Implements `tape.drive.EncryptingDrive`. Asks the drive what it can when it is made; raises as the port says.
 
-    `sleep` waits between two looks at a drive that is busy or loading.
+    `sleep` waits between two looks at a drive that is busy or loading. `settings`: what the drive is told.
     """
 
-    def __init__(self, transport: ScsiTransport, *, sleep: Callable[[float], None] = time.sleep) -> None:
-        super().__init__(transport, sleep=sleep)
-        self._stopped_at_end = False  # the last SPACE ended there, not at a filemark
+    def __init__(
+        self,
+        transport: ScsiTransport,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        settings: DriveSettings = DriveSettings(),  # noqa: B008 - it is frozen
+    ) -> None:
+        super().__init__(transport, sleep=sleep, step=lambda: step(self))
         self.identity = identify(self.query)
         self._key = ScsiDriveKey(self)
-        self.capabilities = discover(self.query, transport.limits, encrypts=self._key.supported)
+        self._reservation = ScsiReservation(self)
+        self.capabilities = replace(
+            discover(self.query, transport.limits, self.identity, encrypts=self._key.supported),
+            attributes=self.knows(cdb.read_attribute(length=4), 4),
+            reservations=self._reservation.supported(),
+            access_order=self._most_segments() > 0,
+        )
+        self._settings = ScsiDriveSettings(self, settings)
         self._protection = ScsiBlockProtection(self, supported=self.capabilities.block_protection)
-        self._asked_position = False
-        self._counted = CountedMotion(self.rewind, lambda: step(self), lambda: self._block)
         self._prepared = -1  # the number of losses when the drive was told its modes: not yet
 
     # ── status and cartridge ──────────────────────────────────────────────────────────────────────────
 
     def status(self) -> DriveStatus:
+        completion, sense = self._test_ready()
+        if is_done(completion):
+            return self._loaded_status(cleaning=sense.code == _CLEANING_REQUESTED)
+        if completion.status is not Status.CHECK_CONDITION:
+            self._fail("TEST UNIT READY", completion)
+        loaded = sense.key is Key.NOT_READY and sense.asc != MEDIUM_ABSENT[0]
+        return DriveStatus(ready=False, loaded=loaded, detail=str(sense))
+
+    def _test_ready(self) -> tuple[Completion, Sense]:
+        """TEST UNIT READY behind all unit attentions, which are noted."""
         for _ in range(ATTENTIONS):
             completion = self._send(cdb.test_unit_ready(), timeouts.QUERY)
-            if completion.status is Status.GOOD:
-                return self._loaded_status()
             sense = decode_sense(completion.sense)
-            if sense.key is Key.UNIT_ATTENTION:
-                self._lose(str(sense))
-                continue
-            loaded = sense.asc != MEDIUM_ABSENT[0]
-            return DriveStatus(ready=False, loaded=loaded and sense.key is Key.NOT_READY, detail=str(sense))
-        self._fail("TEST UNIT READY", completion)
+            if sense.key is not Key.UNIT_ATTENTION:
+                break
+            self._lose(str(sense))
+        return completion, sense
 
-    def _loaded_status(self) -> DriveStatus:
+    def _loaded_status(self, *, cleaning: bool) -> DriveStatus:
         mode = pages.decode_mode(self.query(cdb.mode_sense(0x00, length=64), 64))
         medium = pages.decode_mode(self.query(cdb.mode_sense(0x1D, length=64), 64, optional=True))
-        worm = len(medium.page) > 2 and bool(medium.page[2] & 0x01)
         return DriveStatus(
-            ready=True, loaded=True, write_protected=mode.write_protected, worm=worm, density=mode.density
+            ready=True,
+            loaded=True,
+            write_protected=mode.write_protected,
+            worm=len(medium.page) > 2 and bool(medium.page[2] & 0x01),
+            density=mode.density,
+            cleaning_requested=cleaning,
         )
 
     def load(self) -> None:
-        completion = self._send(cdb.load_unload(load=True), timeouts.LOAD)
-        if completion.status is not Status.GOOD:
-            sense = decode_sense(completion.sense)
-            if sense.key is Key.UNIT_ATTENTION:
-                completion = self._send(cdb.load_unload(load=True), timeouts.LOAD)
-                sense = decode_sense(completion.sense)
-            if completion.status is not Status.GOOD and sense.code != _BECOMING_READY:
-                self._fail("LOAD", completion)
-        while not (status := self.status()).ready:
-            if not status.loaded:
-                raise NoCartridgeLoaded(device=self.address)
-            if "becoming ready" not in status.detail:
-                raise IncompatibleMedium(device=self.address, sense=status.detail)
-            self._sleep(POLL_SECONDS)
+        try:
+            self._load()
+        except IncompatibleMedium as error:
+            takes = self.capabilities.reads
+            if takes and "hint" not in error.parameters:
+                error.parameters["hint"] = f"the drive reads {' and '.join(takes)}: use another drive or cartridge"
+            raise
         self._prepare()
         self.rewind()
         if not self._asked_position:
             self._try_position()
+
+    def _load(self) -> None:
+        for _ in range(ATTENTIONS):
+            completion = self._send(cdb.load_unload(load=True), timeouts.LOAD)
+            sense = decode_sense(completion.sense)
+            if completion.status is not Status.CHECK_CONDITION or sense.key is not Key.UNIT_ATTENTION:
+                break
+            self._lose(str(sense))
+        if not is_done(completion) and sense.code not in _BECOMING_READY:
+            self._fail("LOAD", completion)
+        for _ in range(int(timeouts.LOAD / POLL_SECONDS)):
+            completion, sense = self._test_ready()
+            if is_done(completion):
+                return
+            if completion.status is not Status.CHECK_CONDITION or sense.code not in _BECOMING_READY:
+                break
+            self._sleep(POLL_SECONDS)
+        self._fail("LOAD", completion)
 
     def unload(self) -> None:
         self._leave()
@@ -118,7 +145,7 @@ class ScsiTapeDrive(DriveCommands):
         for _ in range(ATTENTIONS):
             completion = self._send(cdb.load_unload(load=False), timeouts.UNLOAD)
             sense = decode_sense(completion.sense)
-            if completion.status is Status.GOOD or sense.code == MEDIUM_ABSENT:
+            if is_done(completion) or sense.asc == MEDIUM_ABSENT[0]:
                 self._key.forgotten()
                 return
             if sense.key is not Key.UNIT_ATTENTION:
@@ -128,8 +155,10 @@ class ScsiTapeDrive(DriveCommands):
     def _prepare(self) -> None:
         """Variable block mode, buffered, protected. Drives lose it when they are reset or get another cartridge."""
         self._prepared = -1  # until all of it is done
+        self._reservation.renew()
         self._key.drop_left_over()
         self._protection.turn_on()
+        self._settings.apply(self.capabilities)
         if not self._protection.on and self.capabilities.block_protection:
             self.capabilities = replace(self.capabilities, block_protection=False)
         self._prepared = self.losses
@@ -147,113 +176,6 @@ class ScsiTapeDrive(DriveCommands):
             self._prepare()
             self._check_position()
 
-    # ── positions ─────────────────────────────────────────────────────────────────────────────────────
-
-    def position(self) -> Position:
-        if not self.capabilities.reports_position:
-            if self._lost or self._block < 0:
-                self.rewind()
-            return Position(self._block, at_beginning=not self._block)
-        found = self._read_position()
-        if found.unknown:
-            self._lose("the drive does not know it")
-            raise PositionLost(device=self.address, reason=self._lost)
-        self._found(found.block)
-        return Position(found.block, found.file, found.partition, found.at_beginning, found.at_end)
-
-    def _read_position(self) -> PositionData:
-        long = self.capabilities.long_position
-        try:
-            size = 32 if long else 20
-            # Not said again behind a unit attention: a reset has moved the tape, and whoever asks means where it was.
-            data = self._command("READ POSITION", cdb.read_position(long=long), timeouts.QUERY, size=size, tries=1)
-        except IllegalRequest:
-            if not long:
-                raise
-            self.capabilities = replace(self.capabilities, long_position=False)
-            return self._read_position()
-        return pages.decode_position_long(data) if long else pages.decode_position_short(data)
-
-    def _try_position(self) -> None:
-        """At the beginning, where it is known: some emulators answer what they do not know, or say so. Nothing that a
-        drive says later is doubted, and nothing that it does not know is counted: only what it never does."""
-        for long in (self.capabilities.long_position, False):
-            self.capabilities = replace(self.capabilities, long_position=long)
-            try:
-                found = self._read_position()
-            except PositionLost:  # a reset: another load asks
-                self.rewind()
-                return
-            self._asked_position = True
-            if found.at_beginning and not (found.unknown or found.block):
-                return
-        self.capabilities = replace(self.capabilities, reports_position=False, locate=False)
-
-    def rewind(self) -> None:
-        self._command("REWIND", cdb.rewind(), timeouts.MOTION)
-        self._found(0)
-
-    def locate(self, block: int) -> None:
-        if not self.capabilities.reports_position:
-            if not self._counted.locate(block):
-                raise BlankMedium(device=self.address, command="LOCATE", sense="end of data")
-            return
-        if not self.capabilities.locate:
-            self._space_to(block)
-            return
-        try:
-            self._command("LOCATE", cdb.locate(block), timeouts.MOTION)
-        except IllegalRequest:
-            self.capabilities = replace(self.capabilities, locate=False)
-            self._space_to(block)
-        except BlankMedium:
-            self.seek_end_of_data()
-            raise
-        self._found(block)
-
-    def _space_to(self, block: int) -> None:
-        """LOCATE for drives without it: from the beginning, over records and filemarks, counting both."""
-        self.rewind()
-        left = block
-        while left:
-            passed = self.space(left, SpaceUnit.BLOCKS)
-            left -= passed
-            if not left:
-                break
-            # Stopped at a filemark, which it has passed and which counts, or at the end of data.
-            if self._stopped_at_end:
-                raise BlankMedium(device=self.address, command="LOCATE", sense="end of data")
-            left -= 1
-        self._found(block)
-
-    def space(self, count: int, over: SpaceUnit) -> int:
-        self._check_position()
-        if not self.capabilities.reports_position:
-            passed, self._stopped_at_end = self._counted.space(count, over)
-            return passed
-        code = cdb.SpaceCode.BLOCKS if over is SpaceUnit.BLOCKS else cdb.SpaceCode.FILEMARKS
-        completion = self._send(cdb.space(count, code), timeouts.MOTION)
-        self._stopped_at_end = False
-        if completion.status is Status.GOOD:
-            self._block = -1
-            return abs(count)
-        sense = decode_sense(completion.sense)
-        self._stopped_at_end = sense.key is Key.BLANK_CHECK
-        stopped = sense.key is Key.NO_SENSE and (sense.filemark or sense.end_of_medium)
-        if not (stopped or self._stopped_at_end):
-            self._fail("SPACE", completion)
-        self._block = -1
-        return abs(count) - abs(sense.information or 0)
-
-    def seek_end_of_data(self) -> Position:
-        if not self.capabilities.reports_position:
-            self.position()
-            self._counted.to_the_end()
-            return self.position()
-        self._command("SPACE to end of data", cdb.space(0, cdb.SpaceCode.END_OF_DATA), timeouts.MOTION)
-        self._block = -1
-        return self.position()
-
     # ── data ──────────────────────────────────────────────────────────────────────────────────────────
 
     def read_block(self, into: memoryview) -> BlockRead:
@@ -264,8 +186,8 @@ class ScsiTapeDrive(DriveCommands):
         completion = self._send(cdb.read(len(data)), timeouts.TRANSFER, data, Direction.IN)
         if completion.status is Status.GOOD:
             return self._came(data[: len(data) - completion.residual], into)
-        if completion.status is Status.CHECK_CONDITION:
-            sense = decode_sense(completion.sense)
+        sense = decode_sense(completion.sense)
+        if completion.status is Status.CHECK_CONDITION and not sense.deferred:
             if sense.filemark:
                 self._advance()
                 return BlockRead(Read.FILEMARK)
@@ -342,12 +264,13 @@ class ScsiTapeDrive(DriveCommands):
     def _written(self, command: str, completion: Completion, objects: int) -> Room:
         if completion.status is Status.GOOD:
             self._advance(objects)
-            return Room.AMPLE
+            return Room.EARLY_WARNING if self._warned else Room.AMPLE
         if completion.status is Status.CHECK_CONDITION:
             sense = decode_sense(completion.sense)
             if sense.key in (Key.NO_SENSE, Key.RECOVERED_ERROR) and not sense.deferred:
                 self._advance(objects)
-                return Room.EARLY_WARNING if sense.end_of_medium or sense.code == (0x00, 0x07) else Room.AMPLE
+                self._warned = self._warned or sense.code == _PROGRAMMED
+                return Room.EARLY_WARNING if self._warned or sense.end_of_medium else Room.AMPLE
         self._fail(command, completion)
 
     # ── the key of a drive that encrypts ──────────────────────────────────────────────────────────────
@@ -363,28 +286,18 @@ class ScsiTapeDrive(DriveCommands):
         self._check_position()
         return self._key.next_block()
 
-    # ── reports ───────────────────────────────────────────────────────────────────────────────────────
+    # ── other hosts ───────────────────────────────────────────────────────────────────────────────────
 
-    def _log_page(self, page: int) -> bytes:
-        return self.query(cdb.log_sense(page), 8192, optional=True)
+    def reserve(self, key: int, *, preempt: int | None = None) -> None:
+        self._reservation.reserve(key, preempt)
 
-    def capacity(self) -> MediumCapacity:
-        return read_capacity(self._log_page)
+    def release(self) -> None:
+        self._reservation.release()
 
-    def alerts(self) -> tuple[int, ...]:
-        return pages.decode_tape_alerts(self._log_page(0x2E))
+    def reservations(self) -> Reservations:
+        return self._reservation.state()
 
-    def counters(self) -> DriveCounters:
-        return read_counters(self._log_page)
-
-    def attributes(self) -> Mapping[int, Attribute]:
-        data = self.query(cdb.read_attribute(), 8192, optional=True)
-        return {item.number: item for item in decode_attributes(data)}
-
-    def write_attributes(self, attributes: Sequence[Attribute]) -> None:
-        body = encode_attributes(attributes)
-        data = len(body).to_bytes(4, "big") + body
-        self.send_parameters("WRITE ATTRIBUTE", cdb.write_attribute(len(data)), memoryview(data))
+    # ── the end ───────────────────────────────────────────────────────────────────────────────────────
 
     def clean(self) -> bool:
         for _ in range(int(timeouts.CLEAN / POLL_SECONDS)):

@@ -55,6 +55,45 @@ class ChangerContract:
                 changer.move(source, destination)
         assert changer.inventory() == before
 
+    def test_one_place_is_looked_at(self, changer: MediaChanger) -> None:
+        """Whether the robot looks at one place or at all of them, the inventory is whole."""
+        before = changer.inventory()
+        assert changer.rescan(before.slots[0].place) == before
+        assert changer.rescan(before.slots[0].place, len(before.slots)) == before
+
+    def test_an_exchange(self, changer: MediaChanger) -> None:
+        """Two cartridges change places, or the second one goes where it is told; what cannot be changes nothing."""
+        before = changer.inventory()
+        first, second = [element for element in before.slots if element.full][:2]
+        free = next(element.place for element in before.slots if not element.full)
+        if not changer.capabilities.exchange:
+            with pytest.raises(ChangerError):
+                changer.exchange(first.place, second.place, first.place)
+            assert changer.inventory() == before
+            return  # the changer cannot exchange
+        changer.exchange(first.place, second.place, free)
+        after = changer.inventory()
+        assert [after.at(place).barcode for place in (first.place, second.place, free)] == [  # type: ignore[union-attr]
+            "",
+            first.barcode,
+            second.barcode,
+        ]
+        changer.move(second.place, first.place)
+        changer.move(free, second.place)
+        for wrong in ((free, first.place, second.place), (first.place, free, second.place)):
+            with pytest.raises(ChangerError):
+                changer.exchange(*wrong)
+        assert [(item.place, item.barcode) for item in changer.inventory()] == [
+            (item.place, item.barcode) for item in before
+        ]
+
+    def test_a_barcode_with_and_without_its_end(self, changer: MediaChanger) -> None:
+        """Libraries are set to show six characters or eight: a cartridge is found by either."""
+        element = next(element for element in changer.inventory().slots if len(element.barcode) in (6, 8))
+        other = element.barcode[:6] if len(element.barcode) == 8 else f"{element.barcode}L9"
+        assert changer.inventory().find(other) == element
+        assert changer.inventory().find("NEVER1") is None
+
     def test_the_door(self, changer: MediaChanger) -> None:
         """It can be locked and unlocked."""
         changer.lock_door(locked=True)

@@ -31,6 +31,7 @@ from capstan.tape.drive import (
     MediumCapacity,
     Position,
     Read,
+    Reservations,
     Room,
     SpaceUnit,
     check_drive_key,
@@ -223,6 +224,18 @@ class MemoryTapeDrive:
 
     def write_attributes(self, attributes: Sequence[Attribute]) -> None:
         raise IllegalRequest(device=self.address, command="WRITE ATTRIBUTE", sense="there is no memory")
+
+    def reserve(self, key: int, *, preempt: int | None = None) -> None:
+        raise IllegalRequest(device=self.address, command="RESERVE", sense="there are no other hosts")
+
+    def release(self) -> None:
+        """There is nothing to release."""
+
+    def reservations(self) -> Reservations:
+        raise IllegalRequest(device=self.address, command="RESERVE", sense="there are no other hosts")
+
+    def recommended_order(self, pieces: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+        raise IllegalRequest(device=self.address, command="ACCESS ORDER", sense="it has no opinion")
 
     def clean(self) -> bool:
         return True

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from capstan.core.generations import GENERATIONS
 from capstan.scsi import cdb, protection
 from capstan.scsi.pages import decode_mode
 from capstan.scsi.protection import OFF, ON, ProtectionMode, guard_of
 from capstan.scsi.sense import Key, Sense
 from capstan.scsi.virtual.cartridge import CartridgeFacts, VirtualCartridge
 from capstan.scsi.virtual.drive import VirtualDrive
-from capstan.scsi.virtual.generations import GENERATIONS
 from capstan.scsi.virtual.storage import DiskStorage
 from capstan.scsi.virtual.target import CheckCondition
 from capstan.scsi.virtual.timing import Timing

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from capstan.core.generations import GENERATIONS
 from capstan.scsi import cdb, encryption
 from capstan.scsi.encryption import (
     AES_256_GCM,
@@ -21,7 +22,6 @@ from capstan.scsi.encryption import (
 from capstan.scsi.sense import Key, Sense
 from capstan.scsi.virtual.cartridge import CartridgeFacts, VirtualCartridge
 from capstan.scsi.virtual.drive import VirtualDrive
-from capstan.scsi.virtual.generations import GENERATIONS
 from capstan.scsi.virtual.storage import DiskStorage
 from capstan.scsi.virtual.target import CheckCondition
 from capstan.scsi.virtual.timing import Timing

@@ -21,7 +21,8 @@ from capstan.tape.drive import TapeDrive
 from capstan.tape.scsi_changer import ScsiMediaChanger
 from capstan.tape.scsi_drive import ScsiTapeDrive
 from capstan.testing.changer_contract import ChangerContract
-from capstan.testing.drive_contract import DriveContract, EncryptingDriveContract, read, write
+from capstan.testing.drive_contract import DriveContract, read, write
+from capstan.testing.encrypting_drive_contract import EncryptingDriveContract
 from capstan.testing.transport_contract import TransportContract
 
 SPEC = LibrarySpec("lib", slots=3, cartridges=2, cleaning_cartridges=0, capacity_bytes=16 << 20)

@@ -8,6 +8,11 @@ from capstan.scsi.virtual.image import TapeImage
 from capstan.scsi.virtual.target import INVALID_FIELD, illegal
 
 _MEBIBYTE = 1 << 20
+_FORMS: dict[int, Form] = {
+    Number.USER_TEXT_LABEL: Form.TEXT,
+    Number.MEDIA_POOL: Form.TEXT,
+    Number.TEXT_LOCALIZATION: Form.BINARY,
+}  # of what hosts write; all else is ASCII (SPC-5, table 470)
 _VALUES, _LIST, _VOLUMES, _PARTITIONS = 0x00, 0x01, 0x02, 0x03  # service actions (SPC-5, table 237)
 _OF_HOST = range(0x0800, 0x0C00)  # what a host may write (SPC-5, table 470)
 _MEDIUM_TYPE = 0x0408  # 80h: WORM (SPC-5, table 468)
@@ -56,6 +61,9 @@ class AuxiliaryMemory:
             Attribute.number_of(Number.REMAINING_CAPACITY, left // _MEBIBYTE, 8),
             Attribute.number_of(Number.MAXIMUM_CAPACITY, total // _MEBIBYTE, 8),
             Attribute.number_of(Number.LOAD_COUNT, facts.loads, 8),
+            Attribute.number_of(Number.DENSITY, self._cartridge.generation.density, 1),
+            Attribute.number_of(Number.TOTAL_WRITTEN, facts.written_bytes // _MEBIBYTE, 8),
+            Attribute.number_of(Number.TOTAL_READ, facts.read_bytes // _MEBIBYTE, 8),
             Attribute.text(Number.MEDIUM_MANUFACTURER, "CAPSTAN", 8),
             Attribute.text(Number.MEDIUM_SERIAL, facts.barcode, 32),
             Attribute.number_of(_MEDIUM_TYPE, 0x80 if facts.worm else 0x00, 1),
@@ -63,6 +71,5 @@ class AuxiliaryMemory:
         hosts = []
         for key, value in facts.attributes.items():
             number = int(key, 16)
-            form = Form.TEXT if number == Number.USER_TEXT_LABEL else Form.ASCII
-            hosts.append(Attribute(number, form, bytes.fromhex(value)))
+            hosts.append(Attribute(number, _FORMS.get(number, Form.ASCII), bytes.fromhex(value)))
         return sorted([*own, *hosts], key=lambda item: item.number)

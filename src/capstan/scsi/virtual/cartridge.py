@@ -7,8 +7,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from capstan.core.generations import MEDIA, TYPE_M, Generation
 from capstan.errors import HomeDamaged
-from capstan.scsi.virtual.generations import GENERATIONS, Generation, early_warning_zone
 from capstan.scsi.virtual.image import TapeImage
 from capstan.scsi.virtual.storage import Storage, load_json, replace_file
 
@@ -18,7 +18,9 @@ _HINT = "the tape image beside it is whole: write the file again, like that of a
 @dataclass(slots=True)
 class CartridgeFacts:
     """What the sidecar keeps. `capacity_bytes` counts image bytes; `cleanings` are left of a cleaning cartridge;
-    `attributes`: what hosts keep in its memory, numbers and values in hexadecimal."""
+    `attributes`: what hosts keep in its memory, numbers and values in hexadecimal; `type_m`: it is an LTO-7 cartridge
+    that an LTO-8 drive has formatted for more;
+    bytes and failures are counted over its life."""
 
     barcode: str
     generation: int
@@ -28,9 +30,12 @@ class CartridgeFacts:
     cleaning: bool = False
     cleanings: int = 0
     loads: int = 0
-    attributes: dict[str, str] = field(
-        default_factory=dict
-    )  # of a host, in its memory: number and value, in hexadecimal
+    attributes: dict[str, str] = field(default_factory=dict)
+    type_m: bool = False
+    written_bytes: int = 0
+    read_bytes: int = 0
+    write_failures: int = 0
+    read_failures: int = 0
 
 
 class VirtualCartridge:
@@ -60,7 +65,7 @@ class VirtualCartridge:
         trouble = ""
         if facts.barcode != barcode:
             trouble = f"it is that of cartridge {facts.barcode}"
-        elif facts.generation not in GENERATIONS:
+        elif f"LTO-{facts.generation}" not in MEDIA:
             trouble = f"there is no LTO-{facts.generation}"
         elif facts.capacity_bytes < 1:
             trouble = f"its capacity is {facts.capacity_bytes} bytes"
@@ -74,7 +79,7 @@ class VirtualCartridge:
 
     @property
     def generation(self) -> Generation:
-        return GENERATIONS[self.facts.generation]
+        return TYPE_M if self.facts.type_m else MEDIA[f"LTO-{self.facts.generation}"]
 
     @property
     def early_warning_at(self) -> int:
@@ -101,3 +106,12 @@ class VirtualCartridge:
         if self.image is not None:
             self.image.close()
             self.image = None
+
+
+def early_warning_zone(capacity_bytes: int) -> int:
+    """How many bytes before the end the early warning is given.
+
+    Real drives leave some gigabytes. A small cartridge leaves a sixteenth of itself, but at least 24 MiB where that is
+    not more than half of it: room for the frames in hand, the close of a segment and an INDEX.
+    """
+    return min(8 << 30, max(capacity_bytes // 16, min(24 << 20, capacity_bytes // 2)))

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import ClassVar, Protocol
 
 from capstan.scsi.cdb import Op
-from capstan.scsi.pages import ElementType
+from capstan.scsi.pages import ChangerAbilities, ElementType, encode_changer_abilities
 from capstan.scsi.sense import Key, Sense
+from capstan.scsi.virtual.element_status import ElementView, status_page
 from capstan.scsi.virtual.target import INVALID_FIELD, INVALID_OPCODE, CheckCondition, illegal, inquiry_answer, put
 from capstan.scsi.virtual.timing import Timing
 
@@ -16,24 +17,31 @@ FIRST_DRIVE = 101
 FIRST_PORT = 201
 FIRST_SLOT = 1001
 _NEVER_ATTENTION = frozenset({Op.INQUIRY, Op.REQUEST_SENSE})
-_TAG_BYTES = 36
+_NEVER_NOT_READY = _NEVER_ATTENTION | {Op.MODE_SENSE_6, Op.PREVENT_ALLOW}
 _ORDER = (ElementType.TRANSPORT, ElementType.STORAGE, ElementType.IMPORT_EXPORT, ElementType.DRIVE)
+_PLACES = _ORDER[1:]
+_ABILITIES = ChangerAbilities(
+    moves=frozenset((source, destination) for source in _PLACES for destination in _PLACES),
+    exchanges=frozenset((source, destination) for source in _PLACES for destination in _PLACES),
+)
+_LOOKS_BEHIND_DOOR = 3  # how often it says that it is becoming ready once the door is closed
+_DOOR_OPEN = Sense(Key.NOT_READY, 0x04, 0x18)
+_BECOMING_READY = Sense(Key.NOT_READY, 0x04, 0x01)
 
 
 class Places(Protocol):
     """Where cartridges are; the library owns it and makes every change durable."""
 
     def elements(self, kind: ElementType) -> range: ...
-    def barcode_at(self, element: int) -> str: ...
-    def source_of(self, element: int) -> int | None: ...
-    def drive_serial(self, element: int) -> str: ...
+    def occupied(self, element: int) -> bool: ...
+    def view(self, kind: ElementType, element: int) -> ElementView: ...
     def threaded(self, element: int) -> bool: ...
     def move(self, source: int, destination: int) -> None: ...
 
 
 class VirtualChanger:
-    """One robot. What it says is always true: there are no drawers that a person can open behind its back, only mail
-    slots, and `mail_slot_used` reports them."""
+    """One robot. What it says is true unless a person has opened its door, or used a mail slot: it reports both, and
+    looks at its elements again."""
 
     def __init__(self, *, serial: str, places: Places, timing: Timing) -> None:
         self.serial = serial
@@ -41,15 +49,25 @@ class VirtualChanger:
         self._timing = timing
         self._attentions: list[Sense] = [Sense(Key.UNIT_ATTENTION, 0x29, 0x00)]
         self._locked = False
+        self._looks = 0
+        self.door_open = False
+        self.blocked: dict[int, tuple[int, int]] = {}  # elements that the robot cannot reach, and why
 
     @property
     def locked(self) -> bool:
-        """Whether a person is kept from the mail slots."""
+        """Whether a person is kept from the mail slots and the door."""
         return self._locked
 
     def mail_slot_used(self) -> None:
         """A person put something into a mail slot, or took it."""
         self._attentions.append(Sense(Key.UNIT_ATTENTION, 0x28, 0x01))
+
+    def door_used(self, *, opened: bool) -> None:
+        """A person has opened the door, or closed it."""
+        self.door_open = opened
+        if not opened:
+            self._attentions.append(Sense(Key.UNIT_ATTENTION, 0x28, 0x00))
+            self._looks = _LOOKS_BEHIND_DOOR
 
     def attention(self, opcode: int) -> Sense | None:
         if opcode in _NEVER_ATTENTION or not self._attentions:
@@ -63,6 +81,12 @@ class VirtualChanger:
         command = self._COMMANDS.get(cdb[0])
         if command is None:
             raise illegal(*INVALID_OPCODE)
+        if cdb[0] not in _NEVER_NOT_READY:
+            if self.door_open:
+                raise CheckCondition(_DOOR_OPEN)
+            if self._looks:
+                self._looks -= 1
+                raise CheckCondition(_BECOMING_READY)
         return command(self, cdb, data)
 
     def _nothing(self, cdb: bytes, data: memoryview | None) -> int:
@@ -76,13 +100,19 @@ class VirtualChanger:
         return put(data, bytes((0x70, 0, 0, 0, 0, 0, 0, 10)) + bytes(10), cdb[4])
 
     def _mode_sense(self, cdb: bytes, data: memoryview | None) -> int:
-        if cdb[2] & 0x3F != 0x1D:
-            raise illegal(*INVALID_FIELD)
-        page = bytes((0x1D, 18))
+        assignment = bytes((0x1D, 18))
         for kind in _ORDER:
             elements = self._places.elements(kind)
-            page += elements.start.to_bytes(2, "big") + len(elements).to_bytes(2, "big")
-        page += bytes(2)
+            assignment += elements.start.to_bytes(2, "big") + len(elements).to_bytes(2, "big")
+        pages = {
+            0x1D: assignment + bytes(2),
+            0x1E: bytes((0x1E, 2, 0, 0)),  # transport geometry: the robot does not turn cartridges (SMC-3, 7.3.5)
+            0x1F: encode_changer_abilities(_ABILITIES),
+        }
+        asked = cdb[2] & 0x3F
+        if asked != 0x3F and asked not in pages:
+            raise illegal(*INVALID_FIELD)
+        page = b"".join(pages.values()) if asked == 0x3F else pages[asked]
         return put(data, bytes((3 + len(page), 0, 0, 0)) + page, cdb[4])
 
     def _prevent_allow(self, cdb: bytes, data: memoryview | None) -> int:
@@ -102,61 +132,84 @@ class VirtualChanger:
             chosen = chosen[: max(limit - len(reported), 0)]
             if chosen:
                 reported += chosen
-                pages += self._page(kind, chosen, tags=tags, identify=identify and kind is ElementType.DRIVE)
+                views = [self._view(kind, element) for element in chosen]
+                pages += status_page(kind, views, tags=tags, identify=identify and kind is ElementType.DRIVE)
         head = (min(reported, default=0)).to_bytes(2, "big") + len(reported).to_bytes(2, "big")
         answer = head + b"\0" + len(pages).to_bytes(3, "big") + pages
         return put(data, answer, int.from_bytes(cdb[7:10], "big"))
 
-    def _page(self, kind: ElementType, elements: list[int], *, tags: bool, identify: bool) -> bytes:
-        descriptors = [self._descriptor(kind, element, tags=tags, identify=identify) for element in elements]
-        size = max(len(descriptor) for descriptor in descriptors)
-        body = b"".join(descriptor.ljust(size, b"\0") for descriptor in descriptors)
-        return (
-            bytes((kind, 0x80 if tags else 0)) + size.to_bytes(2, "big") + b"\0" + len(body).to_bytes(3, "big") + body
-        )
+    def _view(self, kind: ElementType, element: int) -> ElementView:
+        view = self._places.view(kind, element)
+        if element in self.blocked:
+            view.accessible, view.code = False, self.blocked[element]
+        return view
 
-    def _descriptor(self, kind: ElementType, element: int, *, tags: bool, identify: bool) -> bytes:
-        """One element descriptor (SMC-3, tables 28 to 39)."""
-        barcode = self._places.barcode_at(element)
-        accessible = kind is not ElementType.DRIVE or not self._places.threaded(element)
-        flags = (0x01 if barcode else 0) | (0x08 if accessible else 0)
-        if kind is ElementType.IMPORT_EXPORT:
-            flags |= 0x30  # this port can both import and export
-        source = self._places.source_of(element)
-        data = element.to_bytes(2, "big") + bytes((flags, 0, 0, 0, 0, 0, 0))
-        data += bytes((0x80 if source is not None else 0,)) + (source or 0).to_bytes(2, "big")
-        if tags:
-            data += (barcode.encode().ljust(32) if barcode else bytes(32)).ljust(_TAG_BYTES, b"\0")
-        if identify:
-            serial = self._places.drive_serial(element).encode()
-            return data + bytes((0x02, 0x00, 0, len(serial))) + serial
-        return data + bytes(4)
+    def _initialize_range(self, cdb: bytes, data: memoryview | None) -> int:
+        first, count = int.from_bytes(cdb[2:4], "big"), int.from_bytes(cdb[6:8], "big")
+        if cdb[1] & 0x01 and count and not any(first in self._places.elements(kind) for kind in _ORDER):
+            raise illegal(0x21, 0x01)
+        return 0
+
+    def _position_to_element(self, cdb: bytes, data: memoryview | None) -> int:
+        if not any(int.from_bytes(cdb[4:6], "big") in self._places.elements(kind) for kind in _ORDER):
+            raise illegal(0x21, 0x01)
+        return 0
 
     def _move_medium(self, cdb: bytes, data: memoryview | None) -> int:
         source, destination = int.from_bytes(cdb[4:6], "big"), int.from_bytes(cdb[6:8], "big")
-        known = {element for kind in _ORDER[1:] for element in self._places.elements(kind)}
-        if source not in known or destination not in known:
-            raise illegal(0x21, 0x01)
-        if not self._places.barcode_at(source):
-            raise illegal(0x3B, 0x0E)
-        if source != destination and self._places.barcode_at(destination):
+        self._check(cdb, source, destination)
+        if source != destination and self._places.occupied(destination):
             raise illegal(0x3B, 0x0D)
+        self._carry((source, destination))
+        return 0
+
+    def _exchange_medium(self, cdb: bytes, data: memoryview | None) -> int:
+        source, first, second = (int.from_bytes(cdb[at : at + 2], "big") for at in (4, 6, 8))
+        self._check(cdb, source, first)
+        self._check(cdb, first, second)
+        if second != source and self._places.occupied(second):
+            raise illegal(0x3B, 0x0D)
+        if second != source:
+            self._carry((first, second), (source, first))
+            return 0
+        spare = next(
+            (slot for slot in self._places.elements(ElementType.STORAGE) if not self._places.occupied(slot)), 0
+        )
+        if not spare:  # a real robot has two hands; this one needs a place to put one down
+            raise illegal(0x3B, 0x0D)
+        self._carry((first, spare), (source, first), (spare, second))
+        return 0
+
+    def _check(self, cdb: bytes, source: int, destination: int) -> None:
+        """Raise what keeps the robot from taking a cartridge there, or from reaching the other place."""
+        known = {element for kind in _PLACES for element in self._places.elements(kind)}
+        if int.from_bytes(cdb[2:4], "big") not in (0, ROBOT) or source not in known or destination not in known:
+            raise illegal(0x21, 0x01)
+        if source in self.blocked or destination in self.blocked:
+            raise illegal(0x3B, 0x18)
+        if not self._places.occupied(source):
+            raise illegal(0x3B, 0x0E)
         if self._places.threaded(source):
-            raise illegal(0x53, 0x02)
+            raise illegal(0x53, 0x03)
+
+    def _carry(self, *ways: tuple[int, int]) -> None:
         self._timing.move()
         try:
-            self._places.move(source, destination)
+            for source, destination in ways:
+                self._places.move(source, destination)
         except OSError:
             raise CheckCondition(Sense(Key.HARDWARE_ERROR, 0x15, 0x01)) from None
-        return 0
 
     _COMMANDS: ClassVar[dict[int, Callable[[VirtualChanger, bytes, memoryview | None], int]]] = {
         Op.TEST_UNIT_READY: _nothing,
         Op.REQUEST_SENSE: _request_sense,
         Op.INITIALIZE_ELEMENT_STATUS: _nothing,
+        Op.INITIALIZE_ELEMENT_STATUS_WITH_RANGE: _initialize_range,
         Op.INQUIRY: _inquiry,
         Op.MODE_SENSE_6: _mode_sense,
         Op.PREVENT_ALLOW: _prevent_allow,
+        Op.LOCATE_10: _position_to_element,
         Op.MOVE_MEDIUM: _move_medium,
+        Op.EXCHANGE_MEDIUM: _exchange_medium,
         Op.READ_ELEMENT_STATUS: _read_element_status,
     }

@@ -11,18 +11,19 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import ClassVar
 
-from capstan.scsi import encryption
+from capstan.core.generations import Generation, can_read, can_write
 from capstan.scsi.cdb import Op
 from capstan.scsi.sense import Key, Sense
+from capstan.scsi.virtual.access_order import AccessOrder
 from capstan.scsi.virtual.auxiliary_memory import AuxiliaryMemory
 from capstan.scsi.virtual.cartridge import VirtualCartridge
-from capstan.scsi.virtual.drive_pages import log_page, mode_header, mode_page, selected_pages
+from capstan.scsi.virtual.drive_modes import DriveModes
+from capstan.scsi.virtual.drive_pages import densities, log_page
 from capstan.scsi.virtual.encryption import DataEncryption
 from capstan.scsi.virtual.fixed import check_blocks, read_blocks, write_blocks
-from capstan.scsi.virtual.generations import Generation, can_read, can_write
 from capstan.scsi.virtual.image import BadRecord, TapeImage
-from capstan.scsi.virtual.protection import BlockProtection
-from capstan.scsi.virtual.spacing import space
+from capstan.scsi.virtual.reservations import DriveReservations
+from capstan.scsi.virtual.spacing import position_data, space
 from capstan.scsi.virtual.target import INVALID_FIELD, INVALID_OPCODE, CheckCondition, illegal, inquiry_answer, put
 from capstan.scsi.virtual.timing import Timing
 from capstan.scsi.virtual.upkeep import Upkeep
@@ -44,11 +45,12 @@ class VirtualDrive:
         self._cartridge: VirtualCartridge | None = None
         self._tape: TapeImage | None = None  # None when nothing is threaded
         self._position = 0
-        self._block_length = 0
+        self._modes = DriveModes()
         self._attentions: list[Sense] = [Sense(Key.UNIT_ATTENTION, 0x29, 0x00)]
         self._prevented = False
         self._encryption = DataEncryption()
-        self._protection = BlockProtection()
+        self._order = AccessOrder()
+        self.reservations = DriveReservations()
 
     # ── what the robot does ───────────────────────────────────────────────────────────────────────────
 
@@ -78,8 +80,8 @@ class VirtualDrive:
         if self._cartridge is not None:
             self._cartridge.remove()
         self._tape = None
-        self._encryption.forget()
-        self._protection.forget()
+        self.reset()
+        self.reservations.forget()
 
     # ── the device server ─────────────────────────────────────────────────────────────────────────────
 
@@ -91,7 +93,7 @@ class VirtualDrive:
     def reset(self) -> None:
         self._position = 0
         self._encryption.forget()
-        self._protection.forget()
+        self._modes.forget()
 
     def perform(self, cdb: bytes, data: memoryview | None) -> int:
         command = self._COMMANDS.get(cdb[0])
@@ -103,8 +105,9 @@ class VirtualDrive:
         assert self._cartridge is not None
         self._timing.load()
         self._tape = self._cartridge.insert()
+        self.upkeep.loaded()
         self._position = 0
-        self._block_length = 0
+        self._modes.block_length = 0
         self._attentions.append(Sense(Key.UNIT_ATTENTION, 0x28, 0x00))
 
     def _ready(self) -> TapeImage:
@@ -184,24 +187,11 @@ class VirtualDrive:
     def _read_position(self, cdb: bytes, data: memoryview | None) -> int:
         tape = self._ready()
         at_end = tape.end_offset >= self._cartridge_in().early_warning_at and self._position == tape.count
-        flags = (0x80 if self._position == 0 else 0) | (0x40 if at_end else 0)
-        action = cdb[1] & 0x1F
-        if action in (0x00, 0x01):
-            block = min(self._position, 0xFFFFFFFF).to_bytes(4, "big")
-            return put(data, bytes((flags, 0, 0, 0)) + block + block + bytes(8), 20)
-        if action == 0x06:
-            files = tape.file_number(self._position)
-            answer = bytes((flags, 0, 0, 0)) + bytes(4) + self._position.to_bytes(8, "big")
-            return put(data, answer + files.to_bytes(8, "big") + bytes(8), 32)
-        raise illegal(*INVALID_FIELD)
+        return put(data, position_data(tape, self._position, cdb[1] & 0x1F, at_end=at_end), 32)
 
-    def _space_6(self, cdb: bytes, data: memoryview | None) -> int:
-        return self._space(cdb[1] & 0x0F, int.from_bytes(cdb[2:5], "big", signed=True))
-
-    def _space_16(self, cdb: bytes, data: memoryview | None) -> int:
-        return self._space(cdb[1] & 0x0F, int.from_bytes(cdb[4:12], "big", signed=True))
-
-    def _space(self, code: int, count: int) -> int:
+    def _space(self, cdb: bytes, data: memoryview | None) -> int:
+        code = cdb[1] & 0x0F
+        count = int.from_bytes(cdb[2:5] if cdb[0] == Op.SPACE_6 else cdb[4:12], "big", signed=True)
         tape = self._ready()
         before = self._position
         self._position, stopped = space(tape, before, code, count)
@@ -220,8 +210,8 @@ class VirtualDrive:
             return count and self._read_block(tape, room, count, hides=bool(cdb[1] & 0x02))
         if cdb[1] & 0x02:  # FIXED and SILI
             raise illegal(*INVALID_FIELD)
-        whole = check_blocks(count, self._block_length, data, _MAX_BLOCK)
-        length = self._block_length
+        whole = check_blocks(count, self._modes.block_length, data, _MAX_BLOCK)
+        length = self._modes.block_length
         return read_blocks(lambda part: self._read_block(tape, part, length, hides=False), count, length, whole)
 
     def _read_block(self, tape: TapeImage, data: memoryview | None, wanted: int, *, hides: bool) -> int:
@@ -242,12 +232,12 @@ class VirtualDrive:
             self.upkeep.failed(writing=False)
             raise CheckCondition(Sense(Key.MEDIUM_ERROR, 0x11, 0x00, information=wanted)) from None
         self._position += 1
-        self.upkeep.read_bytes += length
+        self.upkeep.moved(length, writing=False)
         self._timing.transfer(length)
-        length = self._protection.guarded(buffer, length)
+        length = self._modes.protection.guarded(buffer, length)
         moved = min(length, len(buffer))
         # SILI hides a short record, and a long one too while the block length is zero (SSC-5, 6.4).
-        if length != wanted and not (hides and (length < wanted or self._block_length == 0)):
+        if length != wanted and not (hides and (length < wanted or self._modes.block_length == 0)):
             raise CheckCondition(Sense(Key.NO_SENSE, incorrect_length=True, information=wanted - length), moved=moved)
         return moved
 
@@ -255,32 +245,31 @@ class VirtualDrive:
         tape = self._ready()
         count = int.from_bytes(cdb[2:5], "big")
         if count and cdb[1] & 0x01:  # FIXED
-            whole = check_blocks(count, self._block_length, data, _MAX_BLOCK)
-            return write_blocks(lambda part: self._write_block(tape, part), count, self._block_length, whole)
+            whole = check_blocks(count, self._modes.block_length, data, _MAX_BLOCK)
+            return write_blocks(lambda part: self._write_block(tape, part), count, self._modes.block_length, whole)
         if count != (0 if data is None else len(data)) or count > _MAX_BLOCK:
             raise illegal(*INVALID_FIELD)
         return 0 if data is None or not count else self._write_block(tape, data)
 
     def _write_block(self, tape: TapeImage, data: memoryview) -> int:
         length = len(data)
-        block = self._protection.checked(data)
-        self._check_writable(tape, len(block) + 8 + self._encryption.overhead)
+        block = self._modes.protection.checked(data)
+        before = self._check_writable(tape, len(block) + 8 + self._encryption.overhead)
         try:
             self._encryption.write(tape, self._position, block)
         except OSError:
             self.upkeep.failed(writing=True)
             raise CheckCondition(Sense(Key.MEDIUM_ERROR, 0x0C, 0x00)) from None
         self._position += 1
-        self.upkeep.written_bytes += length
+        self.upkeep.moved(len(block), writing=True)
         self._timing.transfer(len(block))
-        self._warn(tape, moved=length)
+        self._warn(tape, before, moved=length)
         return length
 
     def _write_filemarks(self, cdb: bytes, data: memoryview | None) -> int:
         tape = self._ready()
         count = int.from_bytes(cdb[2:5], "big")
-        if count:
-            self._check_writable(tape, 4 * count)
+        before = self._check_writable(tape, 4 * count) if count else 0
         try:
             for _ in range(count):
                 tape.write_filemark(self._position)
@@ -291,7 +280,7 @@ class VirtualDrive:
         except OSError:
             raise CheckCondition(Sense(Key.MEDIUM_ERROR, 0x0C, 0x00)) from None
         if count:
-            self._warn(tape, moved=0)
+            self._warn(tape, before, moved=0)
         return 0
 
     def _erase(self, cdb: bytes, data: memoryview | None) -> int:
@@ -305,39 +294,48 @@ class VirtualDrive:
         assert self._cartridge is not None
         return self._cartridge
 
-    def _check_writable(self, tape: TapeImage, size: int) -> None:
+    def _check_writable(self, tape: TapeImage, size: int) -> int:
+        """Raise what keeps `size` bytes from being written; return where on the medium they would begin."""
         cartridge = self._cartridge_in()
-        if cartridge.facts.write_protected or not can_write(self.generation, cartridge.generation):
+        if not can_write(self.generation, cartridge.generation):
+            raise CheckCondition(Sense(Key.DATA_PROTECT, 0x30, 0x05))  # CANNOT WRITE MEDIUM - INCOMPATIBLE FORMAT
+        if cartridge.facts.write_protected:
             raise CheckCondition(Sense(Key.DATA_PROTECT, 0x27, 0x00))
         if cartridge.facts.worm and self._position < tape.count:
             raise CheckCondition(Sense(Key.DATA_PROTECT, 0x30, 0x0C))
-        if tape.offset_of(self._position) + size > cartridge.facts.capacity_bytes:
+        offset = tape.offset_of(self._position)
+        if offset + size > cartridge.facts.capacity_bytes:
             raise CheckCondition(Sense(Key.VOLUME_OVERFLOW, 0x00, 0x02, end_of_medium=True, information=size))
+        return offset
 
-    def _warn(self, tape: TapeImage, *, moved: int) -> None:
-        if tape.end_offset >= self._cartridge_in().early_warning_at:
+    def _warn(self, tape: TapeImage, before: int, *, moved: int) -> None:
+        """Each time behind the early warning; once where the programmable one is passed (SSC-5, 4.2.7). `before`: where
+        the medium was when the command came, in bytes."""
+        warning = self._cartridge_in().early_warning_at
+        if tape.end_offset >= warning:
             raise CheckCondition(Sense(Key.NO_SENSE, 0x00, 0x02, end_of_medium=True, information=0), moved=moved)
+        if self._modes.early_warning_bytes and before < warning - self._modes.early_warning_bytes <= tape.end_offset:
+            raise CheckCondition(Sense(Key.NO_SENSE, 0x00, 0x07, end_of_medium=True, information=0), moved=moved)
 
     # ── pages ─────────────────────────────────────────────────────────────────────────────────────────
 
     def _mode_sense(self, cdb: bytes, data: memoryview | None) -> int:
         cartridge = self._cartridge
         writable = cartridge is None or can_write(self.generation, cartridge.generation)
-        worm = cartridge is not None and cartridge.facts.worm
-        page = mode_page(cdb[2] & 0x3F, cdb[3], worm=worm, protection=self._protection.page)
-        medium = None if self._tape is None else cartridge
-        head = mode_header(cartridge, medium, self._block_length, writable=writable, short=bool(cdb[1] & 0x08))
-        return put(data, bytes((len(head + page),)) + head + page, cdb[4])
+        threaded = self._tape is not None
+        allocation = cdb[4] if cdb[0] == Op.MODE_SENSE_6 else int.from_bytes(cdb[7:9], "big")
+        return put(data, self._modes.sense(cdb, cartridge, threaded=threaded, writable=writable), allocation)
 
     def _mode_select(self, cdb: bytes, data: memoryview | None) -> int:
-        parameters = bytes(data or b"")
-        if len(parameters) < 4 or len(parameters) < 4 + parameters[3]:
-            raise illegal(0x1A)
-        for page in selected_pages(parameters[4 + parameters[3] :]):
-            self._protection.set(page)
-        if parameters[3] >= 8:
-            self._block_length = int.from_bytes(parameters[9:12], "big")
-        return len(parameters)
+        return self._modes.select(bytes(data or b""), long=cdb[0] == Op.MODE_SELECT_10)
+
+    def _report_density_support(self, cdb: bytes, data: memoryview | None) -> int:
+        if cdb[1] & 0x02:  # MEDIUM TYPE: LTO drives do not know it
+            raise illegal(*INVALID_FIELD)
+        if cdb[1] & 0x01:
+            self._ready()
+        mounted = self._cartridge_in().generation if cdb[1] & 0x01 else None
+        return put(data, densities(self.generation, mounted), int.from_bytes(cdb[7:9], "big"))
 
     def _log_sense(self, cdb: bytes, data: memoryview | None) -> int:
         page = log_page(cdb[2] & 0x3F, self._cartridge, self._tape, self.upkeep)
@@ -351,23 +349,17 @@ class VirtualDrive:
         return AuxiliaryMemory(self._ready(), self._cartridge_in()).write(bytes(data or b""))
 
     def _security_in(self, cdb: bytes, data: memoryview | None) -> int:
-        page, allocation = int.from_bytes(cdb[2:4], "big"), int.from_bytes(cdb[6:10], "big")
-        if cdb[4] & 0x80 or cdb[1] not in (0x00, encryption.PROTOCOL):  # INC_512: LTO drives do not know it
-            raise illegal(*INVALID_FIELD)
-        if cdb[1] == 0x00:  # which protocols there are (SPC-5, 7.6.1)
-            if page:
-                raise illegal(*INVALID_FIELD)
-            return put(data, bytes((0, 0, 0, 0, 0, 0, 0, 2, 0x00, encryption.PROTOCOL)), allocation)
-        if page == encryption.InPage.NEXT_BLOCK:
-            return put(data, self._encryption.next_block(self._ready(), self._position), allocation)
-        return put(data, self._encryption.page(page), allocation)
+        answer = self._encryption.answer(cdb, lambda: (self._ready(), self._position))
+        return put(data, answer, int.from_bytes(cdb[6:10], "big"))
 
     def _security_out(self, cdb: bytes, data: memoryview | None) -> int:
-        if cdb[4] & 0x80 or cdb[1] != encryption.PROTOCOL:
-            raise illegal(*INVALID_FIELD)
-        if int.from_bytes(cdb[6:10], "big") != (0 if data is None else len(data)):
-            raise illegal(*INVALID_FIELD)
-        return self._encryption.set(int.from_bytes(cdb[2:4], "big"), data, loaded=self._tape is not None)
+        return self._encryption.take(cdb, data, loaded=self._tape is not None)
+
+    def _maintenance_out(self, cdb: bytes, data: memoryview | None) -> int:
+        return self._order.take(cdb, bytes(data or b""), self._ready(), self._position)
+
+    def _maintenance_in(self, cdb: bytes, data: memoryview | None) -> int:
+        return put(data, self._order.answer(cdb), int.from_bytes(cdb[6:10], "big"))
 
     def _prevent_allow(self, cdb: bytes, data: memoryview | None) -> int:
         self._prevented = bool(cdb[4] & 1)
@@ -381,20 +373,25 @@ class VirtualDrive:
         Op.READ_6: _read,
         Op.WRITE_6: _write,
         Op.WRITE_FILEMARKS_6: _write_filemarks,
-        Op.SPACE_6: _space_6,
+        Op.SPACE_6: _space,
         Op.INQUIRY: _inquiry,
         Op.MODE_SELECT_6: _mode_select,
         Op.ERASE_6: _erase,
         Op.MODE_SENSE_6: _mode_sense,
+        Op.MODE_SELECT_10: _mode_select,
+        Op.MODE_SENSE_10: _mode_sense,
         Op.LOAD_UNLOAD: _load_unload,
         Op.PREVENT_ALLOW: _prevent_allow,
         Op.LOCATE_10: _locate_10,
         Op.READ_POSITION: _read_position,
+        Op.REPORT_DENSITY_SUPPORT: _report_density_support,
         Op.LOG_SENSE: _log_sense,
         Op.READ_ATTRIBUTE: _read_attribute,
         Op.WRITE_ATTRIBUTE: _write_attribute,
-        Op.SPACE_16: _space_16,
+        Op.SPACE_16: _space,
         Op.LOCATE_16: _locate_16,
         Op.SECURITY_PROTOCOL_IN: _security_in,
         Op.SECURITY_PROTOCOL_OUT: _security_out,
+        Op.MAINTENANCE_IN: _maintenance_in,
+        Op.MAINTENANCE_OUT: _maintenance_out,
     }

@@ -1,63 +1,17 @@
-"""Mode and log pages of a virtual drive."""
+"""Log pages of a virtual drive, and its densities."""
 
 from __future__ import annotations
 
-from capstan.scsi import protection as block_protection
+from capstan.core.generations import MEDIA, Generation, can_read, can_write
+from capstan.scsi.attributes import Number
 from capstan.scsi.virtual.cartridge import VirtualCartridge
 from capstan.scsi.virtual.image import TapeImage
 from capstan.scsi.virtual.target import INVALID_FIELD, illegal
 from capstan.scsi.virtual.upkeep import Upkeep
 
 _MEBIBYTE = 1 << 20
-
-
-def mode_header(
-    cartridge: VirtualCartridge | None, threaded: VirtualCartridge | None, length: int, *, writable: bool, short: bool
-) -> bytes:
-    """The head of MODE SENSE(6), without its first byte, and the block descriptor if not `short` (SSC-5, 8.3.2)."""
-    protected = not writable or (cartridge is not None and cartridge.facts.write_protected)
-    density = threaded.generation.density if threaded is not None else 0
-    descriptor = b"" if short else bytes((density, 0, 0, 0, 0)) + length.to_bytes(3, "big")
-    return bytes((0, 0x90 if protected else 0x10, len(descriptor))) + descriptor
-
-
-def mode_page(page: int, subpage: int, *, worm: bool, protection: bytes) -> bytes:
-    """One mode page, or all of them (3Fh; with subpages for subpage FFh). `protection` is the control data protection
-    page. Raises ILLEGAL REQUEST for those that the drive does not have."""
-    pages = {
-        0x0F: bytes((0x0F, 14, 0x00)) + bytes(13),  # data compression: off (SSC-5, 8.3.3)
-        0x10: bytes((0x10, 14)) + bytes(6) + b"\x40" + bytes(7),  # device configuration, BIS (SSC-5, 8.3.4)
-        0x1D: bytes((0x1D, 30, 0x01 if worm else 0x00)) + bytes(29),  # medium configuration, WORMM (SSC-5, 8.3.7)
-    }
-    if page == 0x00:
-        return b""
-    if page == 0x3F and subpage in (0, 0xFF):
-        return (protection if subpage else b"") + b"".join(pages.values())
-    if (page, subpage) == (block_protection.PAGE, block_protection.SUBPAGE):
-        return protection
-    if page not in pages or subpage:
-        raise illegal(*INVALID_FIELD)
-    return pages[page]
-
-
-def selected_pages(data: bytes) -> list[bytes]:
-    """The control data protection pages in what MODE SELECT has brought; those of which nothing can be changed are
-    passed over. Raises ILLEGAL REQUEST for others, and for one that is cut off (SPC-5, 7.5.7)."""
-    found, at = [], 0
-    while at < len(data):
-        long = bool(data[at] & 0x40)
-        head = 4 if long else 2
-        if at + head > len(data):
-            raise illegal(0x1A)
-        end = at + head + int.from_bytes(data[at + 2 : at + 4] if long else data[at + 1 : at + 2], "big")
-        if end > len(data):
-            raise illegal(0x1A)
-        if long:
-            found.append(data[at:end])
-        elif data[at] & 0x3F not in (0x0F, 0x10, 0x1D):
-            raise illegal(0x26)
-        at = end
-    return found
+_MEGABYTE = 1_000_000
+_DENSITY_BYTES = 52
 
 
 def log_page(page: int, cartridge: VirtualCartridge | None, tape: TapeImage | None, upkeep: Upkeep) -> bytes:
@@ -67,7 +21,7 @@ def log_page(page: int, cartridge: VirtualCartridge | None, tape: TapeImage | No
         0x02: lambda: _error_counters(upkeep.written_bytes, upkeep.write_failures),
         0x03: lambda: _error_counters(upkeep.read_bytes, upkeep.read_failures),
         0x0C: lambda: _device(upkeep),
-        0x17: lambda: _volume_statistics(cartridge, upkeep),
+        0x17: lambda: _volume_statistics(cartridge, tape, upkeep),
         0x2E: lambda: _alerts(upkeep.take_alerts()),
         0x31: lambda: _tape_capacity(cartridge, tape),
     }
@@ -98,18 +52,39 @@ def _alerts(flags: frozenset[int]) -> bytes:
     return b"".join(_parameter(code, bytes((code in flags,))) for code in range(1, 65))
 
 
-def _volume_statistics(cartridge: VirtualCartridge | None, upkeep: Upkeep) -> bytes:
-    """Page valid (0000h), thread count (0001h), unrecovered write (0004h) and read errors (0009h), MB written (0012h)
-    and read (0013h) of this mount (SSC-5, 8.2.5)."""
+def _volume_statistics(cartridge: VirtualCartridge | None, tape: TapeImage | None, upkeep: Upkeep) -> bytes:
+    """Page valid (0000h); counts of this mount and of the cartridge's life, in MB where they are amounts; who it is
+    (SSC-5, table 64)."""
+    if cartridge is None or tape is None:
+        return _parameter(0x0000, b"\0")
+    facts = cartridge.facts
     values = {
-        0x0001: cartridge.facts.loads if cartridge else 0,
-        0x0004: upkeep.write_failures,
-        0x0009: upkeep.read_failures,
-        0x0012: upkeep.written_bytes // 1_000_000,
-        0x0013: upkeep.read_bytes // 1_000_000,
+        0x0001: facts.loads,  # thread count
+        0x0004: facts.write_failures,  # unrecovered write errors
+        0x0009: facts.read_failures,  # unrecovered read errors
+        0x000C: upkeep.write_failures,  # of this mount
+        0x000D: upkeep.read_failures,
+        0x000E: upkeep.written_bytes // _MEGABYTE,
+        0x000F: upkeep.read_bytes // _MEGABYTE,
+        0x0016: facts.capacity_bytes // _MEGABYTE,
+        0x0017: tape.end_offset // _MEGABYTE,
     }
-    counts = b"".join(_parameter(code, value.to_bytes(4, "big")) for code, value in values.items())
-    return _parameter(0x0000, bytes((cartridge is not None,))) + counts
+    counts = {code: _parameter(code, value.to_bytes(4, "big")) for code, value in values.items()}
+    for code, value in ((0x0010, facts.written_bytes), (0x0011, facts.read_bytes)):
+        counts[code] = _parameter(code, (value // _MEGABYTE).to_bytes(8, "big"))
+    texts = {
+        0x0040: (facts.barcode, 32),
+        0x0042: (
+            bytes.fromhex(facts.attributes.get(f"{Number.BARCODE:04x}", "")).decode("ascii", "replace").strip(),
+            32,
+        ),
+        0x0043: ("CAPSTAN", 8),
+        0x0045: (f"Ultrium-{cartridge.generation.number}", 9),
+    }
+    counts |= {code: _parameter(code, text.encode().ljust(size)) for code, (text, size) in texts.items()}
+    flags = {0x0080: facts.write_protected, 0x0081: facts.worm}
+    counts |= {code: _parameter(code, bytes((flag,))) for code, flag in flags.items()}
+    return _parameter(0x0000, b"\1") + b"".join(counts[code] for code in sorted(counts))
 
 
 def _tape_capacity(cartridge: VirtualCartridge | None, tape: TapeImage | None) -> bytes:
@@ -123,3 +98,22 @@ def _tape_capacity(cartridge: VirtualCartridge | None, tape: TapeImage | None) -
 
 def _parameter(code: int, value: bytes) -> bytes:
     return code.to_bytes(2, "big") + bytes((0x03, len(value))) + value
+
+
+def densities(drive: Generation, mounted: Generation | None) -> bytes:
+    """The data of REPORT DENSITY SUPPORT (SSC-5, 7.8.3): what the drive reads, or what is `mounted`."""
+    body = b"".join(
+        _density(drive, item) for item in ([mounted] if mounted else MEDIA.values()) if can_read(drive, item)
+    )
+    return (len(body) + 2).to_bytes(2, "big") + bytes(2) + body
+
+
+def _density(drive: Generation, medium: Generation) -> bytes:
+    """One descriptor (SSC-5, table 86): WRTOK, DEFLT for the drive's own; 1/2 inch tape; capacity in MB."""
+    flags = (0x80 if can_write(drive, medium) else 0) | (0x20 if medium == drive else 0)
+    head = bytes((medium.density, medium.density, flags, 0, 0)) + bytes(3) + (127).to_bytes(2, "big") + bytes(2)
+    head += (medium.capacity_bytes // _MEGABYTE).to_bytes(4, "big")
+    name = f"U-{medium.suffix}"
+    data = head + b"LTO-CVE " + name.encode().ljust(8) + medium.name.encode().ljust(20)
+    assert len(data) == _DENSITY_BYTES
+    return data

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -90,8 +91,27 @@ class DataEncryption:
         self._encryption, self._decryption = EncryptionMode.DISABLE, DecryptionMode.DISABLE
         self._key, self._scope = None, 0
 
+    def answer(self, cdb: bytes, where: Callable[[], tuple[TapeImage, int]]) -> bytes:
+        """To SECURITY PROTOCOL IN. `where` gives the tape and the number of its next object."""
+        page = int.from_bytes(cdb[2:4], "big")
+        if cdb[4] & 0x80 or cdb[1] not in (0x00, encryption.PROTOCOL):  # INC_512: LTO drives do not know it
+            raise illegal(*INVALID_FIELD)
+        if cdb[1] == 0x00:  # which protocols there are (SPC-5, 7.6.1)
+            if page:
+                raise illegal(*INVALID_FIELD)
+            return bytes((0, 0, 0, 0, 0, 0, 0, 2, 0x00, encryption.PROTOCOL))
+        return self.next_block(*where()) if page == InPage.NEXT_BLOCK else self.page(page)
+
+    def take(self, cdb: bytes, data: memoryview | None, *, loaded: bool) -> int:
+        """SECURITY PROTOCOL OUT; returns the bytes taken."""
+        if cdb[4] & 0x80 or cdb[1] != encryption.PROTOCOL:
+            raise illegal(*INVALID_FIELD)
+        if int.from_bytes(cdb[6:10], "big") != (0 if data is None else len(data)):
+            raise illegal(*INVALID_FIELD)
+        return self.set(int.from_bytes(cdb[2:4], "big"), data, loaded=loaded)
+
     def set(self, page: int, data: memoryview | None, *, loaded: bool) -> int:
-        """SECURITY PROTOCOL OUT; returns the bytes taken. ILLEGAL REQUEST leaves what was set before."""
+        """One page of SECURITY PROTOCOL OUT. ILLEGAL REQUEST leaves what was set before."""
         if page != OutPage.SET_DATA_ENCRYPTION:
             raise illegal(*INVALID_FIELD)
         asked = encryption.decode_set(memoryview(b"") if data is None else data)

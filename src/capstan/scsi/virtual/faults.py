@@ -23,6 +23,9 @@ class FaultKind(Enum):
     UNIT_ATTENTION = "unit-attention"  # a reset: the tape is rewound, the command is not carried out
     STUCK_ROBOT = "stuck-robot"
     BUSY = "busy"
+    UNKNOWN_COMMAND = "unknown-command"  # as from a device that has no such command
+    DEFERRED = "deferred"  # not carried out: something written earlier has not reached the medium
+    SENSE = "sense"  # it is not carried out, and ends with the fault's own sense data
 
 
 SENSES = {
@@ -30,6 +33,8 @@ SENSES = {
     FaultKind.HARDWARE_ERROR: Sense(Key.HARDWARE_ERROR, 0x44, 0x00),
     FaultKind.UNIT_ATTENTION: Sense(Key.UNIT_ATTENTION, 0x29, 0x00),
     FaultKind.STUCK_ROBOT: Sense(Key.HARDWARE_ERROR, 0x15, 0x01),
+    FaultKind.DEFERRED: Sense(Key.MEDIUM_ERROR, 0x0C, 0x00, deferred=True),
+    FaultKind.UNKNOWN_COMMAND: Sense(Key.ILLEGAL_REQUEST, 0x20, 0x00),
     FaultKind.EARLY_WARNING: Sense(Key.NO_SENSE, 0x00, 0x02, end_of_medium=True),
 }
 
@@ -38,7 +43,7 @@ SENSES = {
 class Fault:
     """The `nth` command (from 1) that matches fails; with `permanent`, all that follow and match fail too.
 
-    `unit` is `changer`, `drive0`, `drive1`, … or "" for all; `opcodes` empty for all.
+    `sense`: for `FaultKind.SENSE`. `unit` is `changer`, `drive0`, `drive1`, … or "" for all; `opcodes` empty for all.
     """
 
     kind: FaultKind
@@ -46,6 +51,12 @@ class Fault:
     unit: str = ""
     opcodes: frozenset[int] = frozenset()
     permanent: bool = False
+    sense: Sense | None = None
+
+    @property
+    def answer(self) -> Sense:
+        """The sense data with which the command ends."""
+        return self.sense or SENSES[self.kind]
 
 
 @dataclass(slots=True)
@@ -57,7 +68,7 @@ class FaultPlan:
     triggered: bool = False
     _matched: dict[int, int] = field(default_factory=dict)
 
-    def next_fault(self, unit: str, opcode: int) -> FaultKind | None:
+    def next_fault(self, unit: str, opcode: int) -> Fault | None:
         """Count one command and return what shall happen to it."""
         self.commands_seen += 1
         for index, fault in enumerate(self.faults):
@@ -66,5 +77,5 @@ class FaultPlan:
             matched = self._matched[index] = self._matched.get(index, 0) + 1
             if matched == fault.nth or (fault.permanent and matched > fault.nth):
                 self.triggered = True
-                return fault.kind
+                return fault
         return None

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from capstan.core.generations import GENERATIONS, Generation, generation_of_barcode, is_worm_barcode, parse_generation
 from capstan.core.ids import check_barcode, check_name
 from capstan.errors import AlreadyExists, HomeDamaged, InvalidValue, NotFound, Refused
 from capstan.process_lock import ProcessLock
@@ -18,8 +19,9 @@ from capstan.scsi.pages import ElementType
 from capstan.scsi.virtual.cartridge import CartridgeFacts, VirtualCartridge
 from capstan.scsi.virtual.changer import FIRST_DRIVE, FIRST_PORT, FIRST_SLOT, ROBOT, VirtualChanger
 from capstan.scsi.virtual.drive import VirtualDrive
+from capstan.scsi.virtual.element_status import ElementView
 from capstan.scsi.virtual.faults import FaultPlan
-from capstan.scsi.virtual.generations import GENERATIONS, Generation, parse_generation
+from capstan.scsi.virtual.reservations import HostView
 from capstan.scsi.virtual.storage import DiskStorage, Storage, load_json, replace_file
 from capstan.scsi.virtual.target import VirtualTransport
 from capstan.scsi.virtual.timing import Timing
@@ -30,6 +32,7 @@ _MAX_ELEMENTS = 1000
 _HINT = (
     "it says what lies in which slot: write it again, like that of another library; the cartridges are not concerned"
 )
+_NO_TAG = (0x53, 0x06)  # VOLUME IDENTIFIER MISSING
 _CLEANINGS = 50  # uses of a cleaning cartridge (LTO Universal Cleaning Cartridge)
 
 
@@ -47,12 +50,14 @@ class LibrarySpec:
     barcode_prefix: str = "CAP"
     cleaning_cartridges: int = 1
     clean_every: int = 0  # data cartridges after which a drive asks to be cleaned; 0: never
+    tag_characters: int = 8  # 6: the robot shows barcodes without the two characters that say what the cartridge is
 
 
 @dataclass(slots=True)
 class _Layout:
     """The content of library.json. `places`, `sources` and `uses` by element address; `clean_every`, `uses`: as of
-    `Upkeep`."""
+    `Upkeep`. `put_in`: mail slots whose cartridge a person has put there; `unlabelled`: names of
+    cartridges that no barcode is on."""
 
     name: str
     generation: int
@@ -64,6 +69,9 @@ class _Layout:
     sources: dict[int, int] = field(default_factory=dict)
     clean_every: int = 0
     uses: dict[int, int] = field(default_factory=dict)
+    tag_characters: int = 8
+    put_in: list[int] = field(default_factory=list)
+    unlabelled: list[str] = field(default_factory=list)
 
     def elements(self, kind: ElementType) -> range:
         first, count = {
@@ -123,7 +131,7 @@ class VirtualLibrary:
         cartridges.mkdir(parents=True, exist_ok=True)
         capacity = spec.capacity_bytes or generation.capacity_bytes
         layout = _Layout(spec.name, generation.number, capacity, spec.drives, spec.slots, spec.ports)
-        layout.clean_every = spec.clean_every
+        layout.clean_every, layout.tag_characters = spec.clean_every, spec.tag_characters
         barcodes = barcodes_of(spec)
         cleaning = [f"CLN{number:03d}{generation.suffix}" for number in range(1, spec.cleaning_cartridges + 1)]
         for slot, barcode in zip(layout.elements(ElementType.STORAGE), barcodes + cleaning, strict=False):
@@ -175,10 +183,11 @@ class VirtualLibrary:
         """A path to the robot."""
         return VirtualTransport(f"virtual:{self.name}", "changer", self._changer, self._faults, lambda: None)
 
-    def drive_transport(self, index: int) -> VirtualTransport:
-        """A path to drive `index`, from 0."""
+    def drive_transport(self, index: int, host: str = "") -> VirtualTransport:
+        """A path to drive `index`, from 0, for one of the hosts that the drive tells apart in its reservations."""
         drive = self._drives[FIRST_DRIVE + index]
-        return VirtualTransport(f"virtual:{self.name}/{index}", f"drive{index}", drive, self._faults, lambda: None)
+        view = HostView(drive, drive.reservations, host)
+        return VirtualTransport(f"virtual:{self.name}/{index}", f"drive{index}", view, self._faults, lambda: None)
 
     def close(self) -> None:
         """Power it off and let go of the lock. Twice is harmless."""
@@ -192,38 +201,67 @@ class VirtualLibrary:
         """Bytes that a cartridge holds, as printed on its box."""
         return VirtualCartridge.find(self._cartridges, barcode, self._storage).facts.capacity_bytes
 
-    def insert_into_port(self, barcode: str, *, worm: bool = False, capacity_bytes: int | None = None) -> int:
-        """Put a cartridge into a free mail slot: one that was taken out before, or a new blank one. Returns the
-        element address. Refused when the slots are full or the door is locked."""
+    def insert_into_port(
+        self, barcode: str, *, worm: bool = False, capacity_bytes: int | None = None, unlabelled: bool = False
+    ) -> int:
+        """Put a cartridge into a free mail slot: one that was taken out before, or a new blank one, of the generation
+        that its barcode says, or the library's. `unlabelled`: `barcode` is on no sticker, and only names its files.
+        Returns the element address. Refused when the slots are full or the door is locked."""
         check_barcode(barcode)
         if self._changer.locked:
             raise Refused(reason="the mail slots are locked")
         if barcode in self._layout.places.values():
             raise AlreadyExists(what="cartridge", name=barcode)
-        free = [port for port in self.elements(ElementType.IMPORT_EXPORT) if not self.barcode_at(port)]
+        free = [port for port in self.elements(ElementType.IMPORT_EXPORT) if not self.occupied(port)]
         if not free:
             raise Refused(reason="all mail slots are full")
         if not (self._cartridges / f"{barcode}.json").exists():
-            facts = CartridgeFacts(
-                barcode, self._layout.generation, capacity_bytes or self._layout.capacity_bytes, worm=worm
-            )
+            medium = generation_of_barcode(barcode) or self.generation
+            capacity = capacity_bytes or self._layout.capacity_bytes
+            facts = CartridgeFacts(barcode, medium.number, capacity, worm=worm or is_worm_barcode(barcode))
+            facts.type_m = medium.type_m
+            self._layout.unlabelled += [barcode] * unlabelled
             VirtualCartridge.create(self._cartridges, facts, self._storage)
         self._layout.places[free[0]] = barcode
+        self._layout.put_in.append(free[0])
         _save(self._folder, self._layout, self._storage)
         self._changer.mail_slot_used()
         return free[0]
 
     def take_from_port(self, element: int) -> str:
         """Take the cartridge out of a mail slot; its files stay in the folder, as on a shelf. Returns its barcode."""
-        if element not in self.elements(ElementType.IMPORT_EXPORT) or not self.barcode_at(element):
+        if element not in self.elements(ElementType.IMPORT_EXPORT) or not self.occupied(element):
             raise NotFound(what="cartridge in mail slot", name=element)
         if self._changer.locked:
             raise Refused(reason="the mail slots are locked")
         barcode = self._layout.places.pop(element)
         self._layout.sources.pop(element, None)
+        self._layout.put_in = [port for port in self._layout.put_in if port != element]
         _save(self._folder, self._layout, self._storage)
         self._changer.mail_slot_used()
         return barcode
+
+    def use_door(self, *, opened: bool) -> None:
+        """Open the door, or close it. Refused while it is locked. The robot stands still while it is open."""
+        if opened and self._changer.locked:
+            raise Refused(reason="the door is locked")
+        self._changer.door_used(opened=opened)
+
+    def carry(self, source: int, destination: int) -> None:
+        """Move a cartridge by hand, from one slot to another. Refused while the door is closed."""
+        slots = self.elements(ElementType.STORAGE)
+        if not self._changer.door_open or source not in slots or destination not in slots:
+            raise Refused(reason="a hand reaches the slots, and only while the door is open")
+        self.move(source, destination)
+        self._layout.sources.pop(destination, None)
+        _save(self._folder, self._layout, self._storage)
+
+    def block(self, element: int, code: tuple[int, int] | None) -> None:
+        """Something keeps the robot from an element: it says why, by an additional sense code; None: it is gone."""
+        if code is None:
+            self._changer.blocked.pop(element, None)
+        else:
+            self._changer.blocked[element] = code
 
     def set_write_protected(self, barcode: str, *, protected: bool) -> None:
         """Slide the tab of a cartridge; Refused while it is in a drive."""
@@ -238,14 +276,26 @@ class VirtualLibrary:
     def elements(self, kind: ElementType) -> range:
         return self._layout.elements(kind)
 
-    def barcode_at(self, element: int) -> str:
-        return self._layout.places.get(element, "")
+    def occupied(self, element: int) -> bool:
+        return element in self._layout.places
 
-    def source_of(self, element: int) -> int | None:
-        return self._layout.sources.get(element)
+    def view(self, kind: ElementType, element: int) -> ElementView:
+        view = ElementView(element, source=self._layout.sources.get(element))
+        if kind is ElementType.DRIVE:
+            view.serial, view.accessible = self._drives[element].serial, not self.threaded(element)
+        barcode = self._layout.places.get(element)
+        if barcode:
+            view.full, view.put_in = True, element in self._layout.put_in
+            view.cleaning, view.worm = barcode.startswith("CLN"), is_worm_barcode(barcode)
+            view.tag = self._tag(barcode)
+            view.code = (0, 0) if view.tag else _NO_TAG
+        return view
 
-    def drive_serial(self, element: int) -> str:
-        return self._drives[element].serial
+    def _tag(self, barcode: str) -> str:
+        """The barcode as the robot shows it."""
+        if barcode in self._layout.unlabelled:
+            return ""
+        return barcode[: self._layout.tag_characters] if generation_of_barcode(barcode) else barcode
 
     def threaded(self, element: int) -> bool:
         return element in self._drives and self._drives[element].threaded
@@ -262,6 +312,7 @@ class VirtualLibrary:
         after.places[destination] = after.places.pop(source)
         after.sources.pop(source, None)
         after.sources[destination] = source
+        after.put_in = [port for port in after.put_in if port not in (source, destination)]
         if cartridge is not None and destination in self._drives:
             after.uses = {**after.uses, destination: self._use(cartridge, destination)}
         _save(self._folder, after, self._storage)

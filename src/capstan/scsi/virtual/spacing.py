@@ -1,4 +1,4 @@
-"""Where SPACE leads to on a virtual tape (SSC-5, 7.7)."""
+"""Where SPACE leads to on a virtual tape (SSC-5, 7.7), and what READ POSITION says of a place."""
 
 from __future__ import annotations
 
@@ -16,6 +16,18 @@ def space(tape: TapeImage, position: int, code: int, count: int) -> tuple[int, C
         return _filemarks(tape, position, count)
     if code == SpaceCode.BLOCKS:
         return _forward(tape, position, count) if count > 0 else _backward(tape, position, -count)
+    raise illegal(*INVALID_FIELD)
+
+
+def position_data(tape: TapeImage, number: int, action: int, *, at_end: bool) -> bytes:
+    """READ POSITION data (SSC-5, 7.5): short form (20 bytes) or, for service action 06h, long form (32 bytes)."""
+    flags = (0x80 if number == 0 else 0) | (0x40 if at_end else 0)
+    if action in (0x00, 0x01):
+        block = min(number, 0xFFFFFFFF).to_bytes(4, "big")
+        return bytes((flags, 0, 0, 0)) + block + block + bytes(8)
+    if action == 0x06:
+        files = tape.file_number(number).to_bytes(8, "big")
+        return bytes((flags, 0, 0, 0)) + bytes(4) + number.to_bytes(8, "big") + files + bytes(8)
     raise illegal(*INVALID_FIELD)
 
 

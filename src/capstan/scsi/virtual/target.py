@@ -9,7 +9,7 @@ from typing import Protocol
 from capstan.errors import Delivery, TransportError
 from capstan.scsi.sense import Key, Sense, encode_sense
 from capstan.scsi.transport import Command, Completion, Direction, Status, TransportLimits
-from capstan.scsi.virtual.faults import SENSES, FaultKind, FaultPlan
+from capstan.scsi.virtual.faults import FaultKind, FaultPlan
 
 VIRTUAL_LIMITS = TransportLimits(max_transfer=8 << 20, max_cdb=16, alignment=1)
 
@@ -21,6 +21,10 @@ class CheckCondition(Exception):
         super().__init__(str(sense))
         self.sense = sense
         self.moved = moved
+
+
+class Conflict(Exception):
+    """A command ends with RESERVATION CONFLICT."""
 
 
 def illegal(asc: int, ascq: int = 0) -> CheckCondition:
@@ -77,20 +81,21 @@ class VirtualTransport:
                 delivery=Delivery.NOT_DELIVERED, address=self.address, reason=f"it cannot carry {size} bytes"
             )
         opcode = command.cdb[0]
-        fault = self._faults.next_fault(path.unit, opcode) if self._faults else None
+        planned = self._faults.next_fault(path.unit, opcode) if self._faults else None
+        fault = planned and planned.kind
         if fault is FaultKind.NOT_DELIVERED:
             raise TransportError(delivery=Delivery.NOT_DELIVERED, address=self.address, reason="the path is down")
         if fault is FaultKind.BUSY:
             return Completion(Status.BUSY, residual=size)
         if fault is FaultKind.UNIT_ATTENTION:
             path.device.reset()
-        if fault is not None and fault not in (FaultKind.ANSWER_LOST, FaultKind.EARLY_WARNING):
-            return Completion(Status.CHECK_CONDITION, encode_sense(SENSES[fault]), residual=size)
+        if planned is not None and fault not in (FaultKind.ANSWER_LOST, FaultKind.EARLY_WARNING):
+            return Completion(Status.CHECK_CONDITION, encode_sense(planned.answer), residual=size)
         completion = self._deliver(self.address, path.device, command, size)
         if fault is FaultKind.ANSWER_LOST:
             raise TransportError(delivery=Delivery.UNKNOWN, address=self.address, reason="the answer was lost")
-        if fault is FaultKind.EARLY_WARNING and completion.status is Status.GOOD:
-            return Completion(Status.CHECK_CONDITION, encode_sense(SENSES[fault]), completion.residual)
+        if planned is not None and fault is FaultKind.EARLY_WARNING and completion.status is Status.GOOD:
+            return Completion(Status.CHECK_CONDITION, encode_sense(planned.answer), completion.residual)
         return completion
 
     def close(self) -> None:
@@ -107,6 +112,8 @@ class VirtualTransport:
             moved = device.perform(command.cdb, command.data)
         except CheckCondition as check:
             return Completion(Status.CHECK_CONDITION, encode_sense(check.sense), residual=size - check.moved)
+        except Conflict:
+            return Completion(Status.RESERVATION_CONFLICT, residual=size)
         except OSError as error:
             if error.filename:
                 # No sense data can say which file cannot be opened, and what the operating system has against it.
