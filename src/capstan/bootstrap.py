@@ -174,17 +174,17 @@ class Capstan:
                     await catalog.media.save(cartridge)
         return barcodes
 
-    async def add_library(self, name: str, changer: str, drives: Sequence[str]) -> Inventory:
+    async def add_library(self, name: str, changer: str, drives: Sequence[str], **options: object) -> Inventory:
         """Define a real library, once its devices have answered. What is in it becomes known, as unknown cartridges.
+        `options`: further fields of `DeviceLibrarySettings`, checked by the caller.
 
         AlreadyExists; InvalidValue; what the devices say: then nothing was defined.
         """
         check_name("library", name)
         if name in self.settings.libraries:
             raise AlreadyExists(what="library", name=name)
-        definition = DeviceLibrarySettings(
-            kind="devices", changer=check_address(changer), drives=[check_address(item) for item in drives]
-        )
+        addresses = {"changer": check_address(changer), "drives": [check_address(item) for item in drives]}
+        definition = DeviceLibrarySettings.model_validate({"kind": "devices", **addresses, **options})
         self.settings.libraries[name] = definition
         try:
             inventory = await self.operations.inventory(name)

@@ -22,7 +22,7 @@ CapstanError
 │   ├── NotCapstanTape · WrongCartridge · Damaged · UnsupportedVersion · TapeAheadOfCatalog · TapeDiffersFromCatalog
 │   ├── IdentityNeeded         it is sealed, for others
 ├── MediaError                 no cartridge, no drive
-│   ├── NoCartridgeAvailable · CartridgeMissing · CartridgeTooSmall · NoDriveAvailable · EscrowUnproven
+│   ├── NoCartridgeAvailable · CartridgeMissing · CartridgeTooSmall · NoDriveAvailable · EscrowUnproven · NoDriveFits
 │   ├── NoCleaningCartridge · CleaningFailed
 ├── SourceError · TargetError  the file systems that are read from and written to
 ├── ParentMissing              a set that another builds on is not there
@@ -72,6 +72,7 @@ from capstan.media_errors import MediaError as MediaError
 from capstan.media_errors import NoCartridgeAvailable as NoCartridgeAvailable
 from capstan.media_errors import NoCleaningCartridge as NoCleaningCartridge
 from capstan.media_errors import NoDriveAvailable as NoDriveAvailable
+from capstan.media_errors import NoDriveFits as NoDriveFits
 
 # ── what was asked for ────────────────────────────────────────────────────────────────────────────────
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import socket
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 
 from capstan.config.home import Home
-from capstan.config.settings import DeviceLibrarySettings, Settings, VirtualLibrarySettings
-from capstan.core.generations import GENERATIONS
+from capstan.config.settings import DeviceLibrarySettings, Settings, VirtualLibrarySettings, parse_elements
+from capstan.core.generations import generation_of_barcode
 from capstan.core.suggest import not_found
-from capstan.errors import InvalidValue, NotFound
+from capstan.errors import DeviceError, InvalidValue, NotFound, TransportError
 from capstan.media.library import LibraryDevices
 from capstan.process_lock import ProcessLock
 from capstan.scsi.address import open_transport
@@ -19,7 +21,7 @@ from capstan.scsi.virtual.changer import FIRST_DRIVE
 from capstan.scsi.virtual.faults import FaultPlan
 from capstan.scsi.virtual.library import VirtualLibrary
 from capstan.tape.changer import Inventory
-from capstan.tape.drive import TapeDrive
+from capstan.tape.drive import DriveSettings, TapeDrive
 from capstan.tape.scsi_changer import ScsiMediaChanger
 from capstan.tape.scsi_drive import ScsiTapeDrive
 
@@ -56,21 +58,32 @@ class RealDevices:
     where the changer says none, they are taken in the order in which they are defined."""
 
     def __init__(
-        self, name: str, definition: DeviceLibrarySettings, lock: ProcessLock, sleep: Sleep, traced: Traced
+        self,
+        name: str,
+        definition: DeviceLibrarySettings,
+        lock: ProcessLock,
+        sleep: Sleep,
+        traced: Traced,
+        reservation_key: int,
     ) -> None:
         """Open them all. TransportError; DeviceError; InvalidValue for a drive that is none of the changer's. Nothing
-        is open, and no lock held, after an error."""
+        is open, and no lock held, after an error. A drive is reserved, under `reservation_key`, when it is first used.
+        """
         self.name = name
         self.generation = ""
         self._lock = lock
+        self._reservation_key = reservation_key if definition.reserve else 0
+        settings = DriveSettings(definition.compression, definition.early_warning)
+        ours = [parse_elements(part) for part in definition.elements]
         lock.acquire()
         with ExitStack() as stack:
             stack.callback(lock.release)
-            self.changer = ScsiMediaChanger(stack.enter_context(closing(traced(open_transport(definition.changer)))))
+            robot = stack.enter_context(closing(traced(open_transport(definition.changer))))
+            self.changer = ScsiMediaChanger(robot, sleep=sleep, only=ours)
             drives = []
             for address in definition.drives:
                 transport = stack.enter_context(closing(traced(open_transport(address))))
-                drives.append(ScsiTapeDrive(transport, sleep=sleep))
+                drives.append(ScsiTapeDrive(transport, sleep=sleep, settings=settings))
             self._drives = pair(self.changer.inventory(), drives)
             stack.pop_all()
 
@@ -82,14 +95,18 @@ class RealDevices:
         if drive is None:
             hint = f"give its address in capstan.toml, [libraries.{self.name}], drives"
             raise NotFound(what=f"address for the drive in element {element} of library", name=self.name, hint=hint)
+        if self._reservation_key and drive.capabilities.reservations:
+            drive.reserve(self._reservation_key)
         return drive
 
     def capacity_of(self, barcode: str) -> int:
-        suffixes = {generation.suffix: generation.capacity_bytes for generation in GENERATIONS.values()}
-        return suffixes.get(barcode[-2:], 0)
+        generation = generation_of_barcode(barcode)
+        return generation.capacity_bytes if generation else 0
 
     def close(self) -> None:
         for drive in self._drives.values():
+            with suppress(DeviceError, TransportError):  # it may be gone, and its reservation with it
+                drive.release()
             drive.close()
         self._lock.release()
 
@@ -141,13 +158,18 @@ class DeviceOpener:
         definition = definition_of(self._settings, name)
         if isinstance(definition, DeviceLibrarySettings):
             lock = ProcessLock(self._home.library_lock(name), f"library {name}")
-            return RealDevices(name, definition, lock, self._sleep, self._traced)
+            return RealDevices(name, definition, lock, self._sleep, self._traced, self._reservation_key())
         library = VirtualLibrary.open(self._home.library_path(definition), faults=self._faults)
         try:
             return VirtualDevices(name, library, self._sleep, self._traced)
         except BaseException:
             library.close()  # its robot does not answer: let others try
             raise
+
+    def _reservation_key(self) -> int:
+        """The same whenever this home asks on this machine: what a process leaves behind that is killed, is its own."""
+        host = f"{socket.gethostname()}:{self._home.path.resolve()}"
+        return int.from_bytes(hashlib.sha256(host.encode()).digest()[:8], "big") or 1
 
     def _traced(self, transport: ScsiTransport) -> ScsiTransport:
         return transport if self._trace is None else TracingTransport(transport, self._trace)

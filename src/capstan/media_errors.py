@@ -59,6 +59,14 @@ class CleaningFailed(MediaError):
     hint = "put a new cleaning cartridge into the library, then `capstan drive clean {drive}`"
 
 
+class NoDriveFits(MediaError):
+    """Parameters: library, barcode, reason."""
+
+    code = "no-drive-fits"
+    message = "no drive of library {library} that is free takes cartridge {barcode}: {reason}"
+    hint = "use a cartridge that the drives take, or wait for a drive that takes this one"
+
+
 class NoDriveAvailable(MediaError):
     """Parameters: library."""
 

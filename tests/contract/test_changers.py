@@ -58,7 +58,7 @@ class TestSixCharacters(ChangerContract):
 
     @pytest.fixture
     def changer(self, tmp_path: Path) -> Iterator[MediaChanger]:
-        library = library_in(tmp_path, tag_characters=6)
+        library = library_in(tmp_path, short_tags=True)
         yield robot_of(library)
         library.close()
 
@@ -205,6 +205,15 @@ def test_cartridges_without_a_barcode(library: VirtualLibrary) -> None:
         assert element is not None and element.full and element.barcode == ""
         assert element.exception == "volume identifier missing (53/06)"
     assert found.find("") is None and found.find("BLANK1L9") is None
+
+
+@pytest.mark.parametrize(("short", "shown"), [(False, "ARCHIVE001L9"), (True, "ARCHIVE001")])
+def test_long_barcodes(tmp_path: Path, short: bool, shown: str) -> None:
+    """A barcode is shown whole, however long; or without the two characters at its end, and its cartridge is known."""
+    library = library_in(tmp_path, barcode_prefix="ARCHIVE", short_tags=short, capacity_bytes=17 << 20)
+    assert robot_of(library).inventory().slots[0].barcode == shown
+    assert library.capacity_of(shown) == 17 << 20
+    library.close()
 
 
 def test_what_cannot_be_reached(library: VirtualLibrary) -> None:

@@ -13,7 +13,7 @@ from capstan.scsi.cdb import Op
 from capstan.scsi.transport import Command, Completion, ScsiTransport
 from capstan.scsi.virtual.library import LibrarySpec, VirtualLibrary
 from capstan.tape.changer import DriveAddress, SlotAddress
-from capstan.tape.drive import TapeDrive
+from capstan.tape.drive import SpaceUnit, TapeDrive
 from capstan.tape.scsi_changer import ScsiMediaChanger
 from capstan.tape.scsi_drive import ScsiTapeDrive
 from capstan.testing.drive_contract import DriveContract, write
@@ -63,6 +63,15 @@ class TestDriveThatDoesNotKnow(DriveContract):
             assert not drive.capabilities.reports_position
             yield drive
             assert not path.spaced
+
+
+def test_backwards_over_records(tmp_path: Path) -> None:
+    """As far as the last filemark, and before it, as SPACE does it (SSC-5, 7.14)."""
+    with forgetful(tmp_path) as (_, drive):
+        write(drive, 1, 1, None, 1, 1, 1)
+        assert drive.space(-2, SpaceUnit.BLOCKS) == 2 and drive.position().block == 4
+        assert drive.space(-9, SpaceUnit.BLOCKS) == 1 and drive.position().block == 2
+        assert drive.space(-9, SpaceUnit.BLOCKS) == 2 and drive.position().block == 0
 
 
 def test_a_drive_that_knew_is_not_counted_along(tmp_path: Path) -> None:

@@ -73,12 +73,25 @@ def add(
     name: str,
     changer: str = typer.Option(..., help="The robot's address: sg:/dev/sg3 (`capstan discover` lists what there is)."),
     drive: list[str] = typer.Option(..., help="A drive's address; once for each."),
+    reserve: bool = typer.Option(True, help="Keep other hosts from a drive while it is used, if it can be reserved."),
+    compression: bool = typer.Option(None, help="Compression by the drives on or off, instead of as they are set."),
+    early_warning: str = typer.Option("", help="Be warned that much before the drives' own early warning: 10GiB."),
+    elements: list[str] = typer.Option(
+        [], help="Element addresses that are ours, of a library that others use too: 1000-1019; once for each range."
+    ),
 ) -> None:
     """Define a real library. Its drives are found in it by their serial numbers."""
     from capstan.cli.session import with_home
+    from capstan.config.settings import parse_elements
+    from capstan.core.sizes import parse_size
+
+    options = {"reserve": reserve, "compression": compression, "elements": elements}
+    options["early_warning"] = parse_size(early_warning) if early_warning else 0
+    for part in elements:
+        parse_elements(part)
 
     async def work(capstan: Capstan) -> dict[str, Any]:
-        inventory = await capstan.add_library(name, changer, drive)
+        inventory = await capstan.add_library(name, changer, drive, **options)
         full = [element.barcode for element in inventory if element.full]
         return {"name": name, "kind": "devices", "drives": len(inventory.drives), "cartridges": full}
 

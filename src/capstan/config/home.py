@@ -95,7 +95,7 @@ class Home:
         if name in libraries:
             raise AlreadyExists(what="library", name=name)
         table = tomlkit.table()
-        table.update(library.model_dump())
+        table.update(library.model_dump(exclude_defaults=True) | {"kind": library.kind})
         libraries[name] = table
         self._save(document)
 

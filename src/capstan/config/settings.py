@@ -15,6 +15,7 @@ from capstan.format.layout import MAX_FRAME_BYTES, check_record_bytes
 from capstan.scsi.address import check_address
 
 _MOST = 1 << 50  # bytes; more is no tape
+_MOST_ELEMENT = (1 << 16) - 1  # SMC-3: an element address has two bytes
 
 
 S = TypeVar("S")
@@ -45,6 +46,19 @@ def _codec(value: str) -> str:
 def _folder(value: str) -> str:
     if not value or not value.isprintable():
         raise InvalidValue(what="path", value=value, reason="name a folder")
+    return value
+
+
+def parse_elements(value: str) -> range:
+    """`1000-1019`, or one address. InvalidValue."""
+    first, _, last = value.partition("-")
+    if first.isdecimal() and (not last or last.isdecimal()) and int(first) <= int(last or first) <= _MOST_ELEMENT:
+        return range(int(first), int(last or first) + 1)
+    raise InvalidValue(what="elements", value=value, reason="say FIRST-LAST, as `capstan library show` numbers them")
+
+
+def _elements(value: str) -> str:
+    parse_elements(value)
     return value
 
 
@@ -115,6 +129,15 @@ class DeviceLibrarySettings(BaseModel):
     changer: Annotated[str, AfterValidator(_checked(check_address))] = Field(description="address of the robot")
     drives: Annotated[list[Annotated[str, AfterValidator(_checked(check_address))]], Field(min_length=1)] = Field(
         description="addresses of the drives"
+    )
+    reserve: bool = Field(True, description="keep other hosts from using a drive while it is open here, if it can")
+    compression: bool | None = Field(None, description="of the drives; left out: as they are set")
+    early_warning: Size = Field(
+        0, ge=0, le=_MOST, description="drives that can warn that much before their own early warning"
+    )
+    elements: list[Annotated[str, AfterValidator(_checked(_elements))]] = Field(
+        default_factory=list,
+        description='element addresses that are ours, of a library that others use too: "1000-1019"; [] for all',
     )
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from capstan import __version__
 from capstan.catalog.catalog import Catalog
 from capstan.clock import Clock
 from capstan.core.ids import new_uuid
 from capstan.core.job import JobReporter
 from capstan.core.media import Cartridge, CartridgeState, Pool, PoolPolicy
-from capstan.errors import Damaged, NotCapstanTape, TapeAheadOfCatalog
+from capstan.errors import Damaged, DeviceError, NotCapstanTape, TapeAheadOfCatalog
 from capstan.format.label import Label, read_label, write_label
 from capstan.media.lane import DriveLane
+from capstan.tape.cartridge_memory import label_attributes
+from capstan.tape.drive import TapeDrive
 
 DEFAULT_POOL = "default"
 LABELLING = "its label is being written"
@@ -64,6 +68,7 @@ class Cartridges:
                 await catalog.backups.remove_commits(cartridge.uuid)
             await catalog.media.save(before)
         written = await lane.run(write_label, label)
+        await lane.run(_remember, label)
         after = replace(
             before,
             state=CartridgeState.AVAILABLE if pool else CartridgeState.SCRATCH,
@@ -100,3 +105,11 @@ class Cartridges:
         if label.uuid == cartridge.uuid:
             return True
         raise TapeAheadOfCatalog(barcode=cartridge.barcode, block=0)
+
+
+def _remember(drive: TapeDrive, label: Label) -> None:
+    """Say in the cartridge's own memory whose it is, where it has one. The label is what counts: without this it is as
+    good, and what the drive is losing, it says at the next command."""
+    if drive.capabilities.attributes:
+        with suppress(DeviceError):
+            drive.write_attributes(label_attributes(barcode=label.barcode, pool=label.pool, version=__version__))

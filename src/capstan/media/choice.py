@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from capstan.catalog.catalog import Catalog
+from capstan.core.generations import generation_of_barcode, refusal
 from capstan.core.health import Blame, Load
 from capstan.core.job import JobReporter
 from capstan.core.media import Cartridge, CartridgeState
@@ -16,6 +17,7 @@ from capstan.errors import (
     EndOfMedium,
     NoCartridgeAvailable,
     NoDriveAvailable,
+    NoDriveFits,
     Remedy,
     TransportError,
 )
@@ -82,11 +84,12 @@ class Choice:
         return chosen
 
     async def drive(
-        self, library: OpenLibrary, inventory: Inventory, barcode: str, context: JobReporter
+        self, library: OpenLibrary, inventory: Inventory, barcode: str, context: JobReporter, *, writing: bool
     ) -> tuple[DriveSlot, Element]:
         """A drive for the cartridge, and where that is: the drive that it is in, an empty one, or one whose idle
         cartridge goes home. Those that failed in this job come last, or not at all if it was not the medium.
-        NoDriveAvailable."""
+        NoDriveFits where its generation is none for those that are free; NoDriveAvailable; what kept the last one from
+        being opened."""
         tried, barred = self._tried(context), await self._health.unusable(library.name)
 
         def may_use(element: Element) -> bool:
@@ -96,8 +99,19 @@ class Choice:
         def cost(element: Element) -> tuple[bool, bool, bool]:
             return library.serial_of(element) in tried.drives, element.barcode != barcode, element.full
 
+        generation, misfit, closed = generation_of_barcode(barcode), "", None
         for element in sorted(filter(may_use, inventory.drives), key=cost):
-            slot = library.drive(element)
+            try:
+                slot = library.drive(element)
+            except (DeviceError, TransportError) as error:
+                closed = error
+                tried.drives.add(library.serial_of(element))
+                continue
+            takes = slot.facts.writes if writing else slot.facts.reads
+            reason = refusal(generation, takes, writing=writing) if generation else ""
+            if reason:
+                misfit = reason
+                continue
             if not element.full or element.barcode == barcode:
                 break
             try:
@@ -106,6 +120,10 @@ class Choice:
             except (DeviceError, TransportError) as error:
                 await context.warning("drive-failed", detail=str(error))
         else:
+            if misfit:
+                raise NoDriveFits(library=library.name, barcode=barcode, reason=misfit)
+            if closed is not None:
+                raise closed
             told = "; ".join(f"drive {serial} is {reason}" for serial, reason in barred.items())
             hint = {"hint": f"{told}: mend it, then `capstan drive enable SERIAL`"} if barred else {}
             raise NoDriveAvailable(library=library.name, **hint)

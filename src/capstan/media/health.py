@@ -24,12 +24,14 @@ _OURS = (CartridgeState.AVAILABLE, CartridgeState.FULL)
 
 @dataclass(frozen=True, slots=True)
 class DriveFacts:
-    """A drive as it is when it is opened."""
+    """A drive as it is when it is opened. `reads`, `writes`: names of generations; () where it does not say."""
 
     serial: str
     library: str
     element: int
     product: str
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
 
 
 class Health:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from capstan.catalog.catalog import Catalog
 from capstan.clock import Clock
+from capstan.core.generations import generation_of_barcode
 from capstan.core.media import Cartridge, CartridgeState
 from capstan.errors import CapstanError, CartridgeMissing, ChangerError, MediaError, NotFound
 from capstan.media.health import DriveFacts
@@ -35,7 +36,8 @@ class LibraryDevices(Protocol):
         ...
 
     def open_drive(self, serial: str, element: int) -> TapeDrive:
-        """The drive in that element of the changer; `serial` is what the changer says of it."""
+        """The drive in that element of the changer; `serial` is what the changer says of it. DeviceError,
+        TransportError: another host has it, or it does not answer."""
         ...
 
     def capacity_of(self, barcode: str) -> int:
@@ -107,11 +109,12 @@ class OpenLibrary:
 
     def _new(self, barcode: str) -> Cartridge:
         cleaning = barcode.startswith(CLEANING_PREFIX)
+        generation = generation_of_barcode(barcode)
         return Cartridge(
             barcode=barcode,
             state=CartridgeState.CLEANING if cleaning else CartridgeState.UNKNOWN,
             created_at=self.clock.now(),
-            generation=self.devices.generation,
+            generation=generation.name if generation else self.devices.generation,
             capacity_bytes=self.devices.capacity_of(barcode),
         )
 
@@ -121,7 +124,7 @@ class OpenLibrary:
         await self.inventory()
 
     def drive(self, element: Element) -> DriveSlot:
-        """The drive in `element`, opened on first use."""
+        """The drive in `element`, opened on first use. Errors as of `LibraryDevices.open_drive`."""
         address = element.place
         assert isinstance(address, DriveAddress)
         slot = self.drives.get(address.element)
@@ -133,6 +136,8 @@ class OpenLibrary:
                 self.name,
                 address.element,
                 " ".join(part for part in (known.vendor, known.product, known.revision) if part),
+                drive.capabilities.reads,
+                drive.capabilities.writes,
             )
             slot = DriveSlot(address, DriveLane(drive, f"{self.name}-{address.element}"), facts, drive.address)
             self.drives[address.element] = slot

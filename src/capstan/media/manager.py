@@ -19,6 +19,7 @@ from capstan.errors import (
     DeviceError,
     MediaError,
     NoDriveAvailable,
+    NoDriveFits,
     NotFound,
     TapeAheadOfCatalog,
     TransportError,
@@ -130,7 +131,7 @@ class TapeManager:
         """
         open_library = await self.open(library)
         while True:
-            loaded = await self._load(open_library, barcode, pool, context, avoid)
+            loaded = await self._load(open_library, purpose, barcode, pool, context, avoid)
             async with self._returned(open_library, loaded, context):
                 mounted = await self._identify(loaded, purpose, pool, context)
                 if mounted is not None:
@@ -141,7 +142,7 @@ class TapeManager:
     async def load_raw(self, library: str, barcode: str, context: JobReporter) -> AsyncIterator[DriveLane]:
         """A cartridge in a drive, whatever is on it; at the end it goes home."""
         open_library = await self.open(library)
-        loaded = await self._load(open_library, barcode, None, context)
+        loaded = await self._load(open_library, Purpose.INSPECT, barcode, None, context)
         async with self._returned(open_library, loaded, context):
             yield loaded.slot.lane
 
@@ -165,6 +166,7 @@ class TapeManager:
     async def _load(
         self,
         library: OpenLibrary,
+        purpose: Purpose,
         barcode: str | None,
         pool: str | None,
         context: JobReporter,
@@ -177,7 +179,17 @@ class TapeManager:
                 for error in await library.tidy(inventory, cartridge.barcode):
                     await context.warning("drive-failed", detail=str(error))
                 inventory = await library.inventory()
-            slot, element = await self.choice.drive(library, inventory, cartridge.barcode, context)
+            while True:
+                try:
+                    slot, element = await self.choice.drive(
+                        library, inventory, cartridge.barcode, context, writing=purpose is Purpose.WRITE
+                    )
+                    break
+                except NoDriveFits:  # of another generation: the pool may have one that the drives write
+                    if barcode is not None:
+                        raise
+                    self.choice.refuse(context, cartridge.barcode)
+                    cartridge = await self.choice.cartridge(library, inventory, barcode, pool, context, avoid)
             slot.busy = True
             try:
                 await context.phase("load", cartridge=cartridge.barcode, drive=str(slot.address))

@@ -61,7 +61,7 @@ def test_discover(tidy: Served, tmp_path: Path) -> None:
     holder.wait()
     assert f"sh (pid {holder.pid})" in found["lib-D0"]["trouble"] and not found["lib-D1"]["trouble"]
     loaded = {item["serial"]: item for item in told(tmp_path, "discover")}["lib-D0"]
-    assert (loaded["state"], loaded["generation"]) == ("loaded", "LTO-9")
+    assert (loaded["state"], loaded["generation"]) == ("loaded: LTO-9", "LTO-9")
 
 
 def test_backup_and_restore(tidy: Served, tmp_path: Path) -> None:

@@ -125,6 +125,21 @@ def test_a_cleaning_cartridge_wears_out(tmp_path: Path) -> None:
     with_library(tmp_path, body, library(clean_every=0))
 
 
+def test_one_cleaning_cartridge_wears_out_at_a_time(tmp_path: Path) -> None:
+    """The one that was used before is used again, whatever its barcode."""
+
+    async def body(capstan: Capstan) -> None:
+        await capstan.operations.inventory("lib")
+        for first, second, used in (("CLN002L9", CLEANER, 1), (CLEANER, "CLN002L9", 20)):
+            async with capstan.catalog.transaction() as catalog:
+                await catalog.media.save(replace(await catalog.media.get(first), loads=used))
+            assert "drive.cleaned" in (await use(capstan, times=3)).told
+            assert (await row(capstan, first)).loads == used + 1
+            assert (await row(capstan, second)).loads in (0, 2)
+
+    with_library(tmp_path, body, library(cleaning_cartridges=2))
+
+
 def test_a_drained_drive_is_left_alone(tmp_path: Path) -> None:
     """What runs in it goes on; nothing else begins, until it is enabled."""
 

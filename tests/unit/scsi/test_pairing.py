@@ -54,3 +54,5 @@ def test_a_drive_of_another_library() -> None:
         paired(["A", "B"], ["A", "X"])
     with pytest.raises(InvalidValue, match="X"):
         paired([""], ["A", "X"])
+    with pytest.raises(InvalidValue, match="A"):  # the same one twice
+        paired(["A", "B"], ["A", "A"])

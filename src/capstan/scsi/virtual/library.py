@@ -50,7 +50,7 @@ class LibrarySpec:
     barcode_prefix: str = "CAP"
     cleaning_cartridges: int = 1
     clean_every: int = 0  # data cartridges after which a drive asks to be cleaned; 0: never
-    tag_characters: int = 8  # 6: the robot shows barcodes without the two characters that say what the cartridge is
+    short_tags: bool = False  # the robot shows barcodes without the two characters that say what the cartridge is
 
 
 @dataclass(slots=True)
@@ -69,7 +69,7 @@ class _Layout:
     sources: dict[int, int] = field(default_factory=dict)
     clean_every: int = 0
     uses: dict[int, int] = field(default_factory=dict)
-    tag_characters: int = 8
+    short_tags: bool = False
     put_in: list[int] = field(default_factory=list)
     unlabelled: list[str] = field(default_factory=list)
 
@@ -131,7 +131,7 @@ class VirtualLibrary:
         cartridges.mkdir(parents=True, exist_ok=True)
         capacity = spec.capacity_bytes or generation.capacity_bytes
         layout = _Layout(spec.name, generation.number, capacity, spec.drives, spec.slots, spec.ports)
-        layout.clean_every, layout.tag_characters = spec.clean_every, spec.tag_characters
+        layout.clean_every, layout.short_tags = spec.clean_every, spec.short_tags
         barcodes = barcodes_of(spec)
         cleaning = [f"CLN{number:03d}{generation.suffix}" for number in range(1, spec.cleaning_cartridges + 1)]
         for slot, barcode in zip(layout.elements(ElementType.STORAGE), barcodes + cleaning, strict=False):
@@ -199,7 +199,8 @@ class VirtualLibrary:
 
     def capacity_of(self, barcode: str) -> int:
         """Bytes that a cartridge holds, as printed on its box."""
-        return VirtualCartridge.find(self._cartridges, barcode, self._storage).facts.capacity_bytes
+        whole = next((name for name in self._layout.places.values() if self._tag(name) == barcode), barcode)
+        return VirtualCartridge.find(self._cartridges, whole, self._storage).facts.capacity_bytes
 
     def insert_into_port(
         self, barcode: str, *, worm: bool = False, capacity_bytes: int | None = None, unlabelled: bool = False
@@ -295,7 +296,7 @@ class VirtualLibrary:
         """The barcode as the robot shows it."""
         if barcode in self._layout.unlabelled:
             return ""
-        return barcode[: self._layout.tag_characters] if generation_of_barcode(barcode) else barcode
+        return barcode[:-2] if self._layout.short_tags and generation_of_barcode(barcode) else barcode
 
     def threaded(self, element: int) -> bool:
         return element in self._drives and self._drives[element].threaded
