@@ -30,7 +30,7 @@ from capstan.core.ids import check_name
 from capstan.core.job import Event
 from capstan.core.media import Cartridge, CartridgeState
 from capstan.crypto.identities import Identity
-from capstan.errors import AlreadyExists, CapstanError, NotFound, Refused, StorageFailed, TargetError
+from capstan.errors import AlreadyExists, CapstanError, InvalidValue, NotFound, Refused, StorageFailed, TargetError
 from capstan.file_system import calls
 from capstan.fileindex.search import FileSearch
 from capstan.fileindex.store import FileIndexStore
@@ -175,7 +175,8 @@ class Capstan:
         return barcodes
 
     async def add_library(self, name: str, changer: str, drives: Sequence[str], **options: object) -> Inventory:
-        """Define a real library, once its devices have answered. What is in it becomes known, as unknown cartridges.
+        """Define a real library, once its devices have answered; with `changer` "" a single drive that people put the
+        cartridges into. What is in it becomes known, as unknown cartridges.
         `options`: further fields of `DeviceLibrarySettings`, checked by the caller.
 
         AlreadyExists; InvalidValue; what the devices say: then nothing was defined.
@@ -183,7 +184,10 @@ class Capstan:
         check_name("library", name)
         if name in self.settings.libraries:
             raise AlreadyExists(what="library", name=name)
-        addresses = {"changer": check_address(changer), "drives": [check_address(item) for item in drives]}
+        if not changer and len(drives) > 1:
+            reason = "people put cartridges into a single drive; give the robot of several with --changer"
+            raise InvalidValue(what="drives", value=", ".join(drives), reason=reason)
+        addresses = {"changer": changer and check_address(changer), "drives": [check_address(item) for item in drives]}
         definition = DeviceLibrarySettings.model_validate({"kind": "devices", **addresses, **options})
         self.settings.libraries[name] = definition
         try:

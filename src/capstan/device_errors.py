@@ -51,6 +51,14 @@ class OperatorNeeded(NotReady):
     hint = "look at what the device shows, and do what it asks for; then run the command again"
 
 
+class CartridgeWanted(OperatorNeeded):
+    """Parameters: device, barcode, found."""
+
+    code = "cartridge-wanted"
+    message = "cartridge {barcode} is wanted in {device}, and {found} is in it"
+    hint = "put it in"
+
+
 class CommandAborted(DeviceError):
     """The command was ended on its way, by another host, a reset or an error of the link. Nothing is known of what it
     has done; the position is lost."""

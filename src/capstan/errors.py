@@ -14,6 +14,7 @@ CapstanError
 │   ├── PositionLost · NotReady · NoCartridgeLoaded · WriteProtected · MediumError · HardwareError
 │   ├── EndOfMedium · BlankMedium · IncompatibleMedium · BlockTooLarge · IllegalRequest · ReservationConflict
 │   ├── OperatorNeeded         it will not become ready by waiting: a NotReady
+│   │   └── CartridgeWanted    a person has to put one in
 │   ├── CommandAborted         ended on its way
 │   ├── BlockChanged           a block was changed between host and drive: a MediumError that spares the medium
 │   ├── DriveKeyNeeded         the drive has encrypted it, and has not got the key
@@ -45,6 +46,7 @@ from __future__ import annotations
 from capstan.device_errors import BlankMedium as BlankMedium
 from capstan.device_errors import BlockChanged as BlockChanged
 from capstan.device_errors import BlockTooLarge as BlockTooLarge
+from capstan.device_errors import CartridgeWanted as CartridgeWanted
 from capstan.device_errors import ChangerError as ChangerError
 from capstan.device_errors import CommandAborted as CommandAborted
 from capstan.device_errors import DeviceError as DeviceError

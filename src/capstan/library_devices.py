@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
+from pathlib import Path
 
 from capstan.config.home import Home
 from capstan.config.settings import DeviceLibrarySettings, Settings, VirtualLibrarySettings, parse_elements
 from capstan.core.generations import generation_of_barcode
+from capstan.core.ids import check_barcode
 from capstan.core.suggest import not_found
-from capstan.errors import DeviceError, InvalidValue, NotFound, TransportError
+from capstan.durable_files import write_durably
+from capstan.errors import (
+    Damaged,
+    DeviceError,
+    HomeDamaged,
+    InvalidValue,
+    NotCapstanTape,
+    NotFound,
+    StorageFailed,
+    TransportError,
+)
+from capstan.format.label import read_label
 from capstan.media.library import LibraryDevices
 from capstan.process_lock import ProcessLock
 from capstan.scsi.address import open_transport
@@ -24,6 +38,7 @@ from capstan.tape.changer import Inventory
 from capstan.tape.drive import DriveSettings, TapeDrive
 from capstan.tape.scsi_changer import ScsiMediaChanger
 from capstan.tape.scsi_drive import ScsiTapeDrive
+from capstan.tape.shelf_changer import ShelfChanger
 
 Sleep = Callable[[float], None]
 Traced = Callable[[ScsiTransport], ScsiTransport]
@@ -100,15 +115,90 @@ class RealDevices:
         return drive
 
     def capacity_of(self, barcode: str) -> int:
-        generation = generation_of_barcode(barcode)
-        return generation.capacity_bytes if generation else 0
+        return _capacity_of(barcode)
 
     def close(self) -> None:
         for drive in self._drives.values():
-            with suppress(DeviceError, TransportError):  # it may be gone, and its reservation with it
-                drive.release()
-            drive.close()
+            _let_go(drive)
         self._lock.release()
+
+
+class AttendedDevices:
+    """A single drive without a changer: people put the cartridges in. What is on their shelf is kept in a file."""
+
+    def __init__(
+        self,
+        name: str,
+        definition: DeviceLibrarySettings,
+        lock: ProcessLock,
+        sleep: Sleep,
+        traced: Traced,
+        reservation_key: int,
+        shelf: Path,
+    ) -> None:
+        """Open the drive, and look at what is in it. Errors as of `RealDevices`; HomeDamaged."""
+        self.name = name
+        self.generation = ""
+        self._lock = lock
+        lock.acquire()
+        with ExitStack() as stack:
+            stack.callback(lock.release)
+            transport = stack.enter_context(closing(traced(open_transport(definition.drives[0]))))
+            settings = DriveSettings(definition.compression, definition.early_warning)
+            self._drive = ScsiTapeDrive(transport, sleep=sleep, settings=settings)
+            if definition.reserve and self._drive.capabilities.reservations:
+                self._drive.reserve(reservation_key)
+            self.changer = ShelfChanger(
+                self._drive,
+                _read_shelf(shelf),
+                identify=_barcode_on_label,
+                save=lambda places: write_durably(shelf, json.dumps(places, indent=1).encode()),
+            )
+            stack.pop_all()
+
+    def has_drive(self, element: int) -> bool:
+        return True
+
+    def open_drive(self, serial: str, element: int) -> TapeDrive:
+        return self._drive
+
+    def capacity_of(self, barcode: str) -> int:
+        return _capacity_of(barcode)
+
+    def close(self) -> None:
+        _let_go(self._drive)
+        self._lock.release()
+
+
+def _read_shelf(path: Path) -> dict[int, str]:
+    try:
+        return {int(number): check_barcode(name) for number, name in json.loads(path.read_bytes()).items()}
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise StorageFailed(path=path, reason=error.strerror or str(error)) from None
+    except (ValueError, AttributeError, TypeError, InvalidValue) as error:
+        hint = 'write it again: numbers of places and barcodes, like {"1001": "CAP001L9"}'
+        raise HomeDamaged(path=path, reason=str(error), hint=hint) from None
+
+
+def _barcode_on_label(drive: TapeDrive) -> str:
+    try:
+        return read_label(drive, barcode="").barcode
+    except (NotCapstanTape, Damaged):  # what may be done with it, is asked by whoever wants it
+        return ""
+
+
+def _capacity_of(barcode: str) -> int:
+    """What LTO cartridges of that generation hold; 0 where the barcode does not say."""
+    generation = generation_of_barcode(barcode)
+    return generation.capacity_bytes if generation else 0
+
+
+def _let_go(drive: TapeDrive) -> None:
+    with suppress(DeviceError, TransportError):  # it may be gone, and its reservation with it
+        drive.release()
+    drive.close()
 
 
 def pair(inventory: Inventory, drives: Sequence[TapeDrive]) -> dict[int, TapeDrive]:
@@ -158,7 +248,10 @@ class DeviceOpener:
         definition = definition_of(self._settings, name)
         if isinstance(definition, DeviceLibrarySettings):
             lock = ProcessLock(self._home.library_lock(name), f"library {name}")
-            return RealDevices(name, definition, lock, self._sleep, self._traced, self._reservation_key())
+            given = (name, definition, lock, self._sleep, self._traced, self._reservation_key())
+            return (
+                RealDevices(*given) if definition.changer else AttendedDevices(*given, self._home.library_shelf(name))
+            )
         library = VirtualLibrary.open(self._home.library_path(definition), faults=self._faults)
         try:
             return VirtualDevices(name, library, self._sleep, self._traced)

@@ -141,6 +141,49 @@ def test_backup_and_restore(folder: Path, tree: Path, tmp_path: Path) -> None:
         same(tree, tmp_path / "again")
 
 
+def attended(home: Home, tgt: Tgt, *arguments: str | Path) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """What a command says, and what it has wanted meanwhile: a person brings it each time."""
+    wanted = []
+    running = subprocess.Popen(
+        home.command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+    )
+    assert running.stderr is not None and running.stdout is not None
+    for line in running.stderr:
+        event = json.loads(line) if line.startswith("{") else {}
+        if event.get("event") == "cartridge.wanted":
+            wanted.append((event["barcode"], event["found"]))
+            hand = ScsiMediaChanger(connect(tgt.changer))
+            inventory = hand.inventory()
+            drive = inventory.at(DriveAddress(FIRST_DRIVE))
+            assert drive is not None
+            if drive.full:
+                hand.move(drive.place, next(slot.place for slot in inventory.slots if not slot.full))
+            there = hand.inventory().find(event["barcode"])
+            assert there is not None
+            hand.move(there.place, drive.place)
+            hand.close()
+    output = running.stdout.read()
+    assert running.wait() == 0, output
+    return json.loads(output), wanted
+
+
+def test_a_single_drive_and_a_person(folder: Path, tree: Path, tmp_path: Path) -> None:
+    """Without the robot: it says which cartridge it wants, waits, looks at its label, and goes on by itself."""
+    home, (first, second) = Home(tmp_path / "home"), CARTRIDGES[:2]
+    with started(folder / "e") as tgt:
+        home.run("library", "add", "desk", "--drive", tgt.drives[0])
+        home.run("library", "import", "desk", "--cartridge", first, "--cartridge", second)
+        assert attended(home, tgt, "tape", "label", first, "--pool", "default")[1] == [(first, "nothing")]
+        home.run("library", "export", "desk", second)
+        home.run("library", "import", "desk", "--cartridge", second)
+        attended(home, tgt, "tape", "erase", second, "--yes")
+        made, wanted = attended(home, tgt, "backup", tree, "--name", "t")
+        assert made["state"] == "complete" and made["cartridges"] == [first]
+        assert wanted == [(first, f"cartridge {second}")]
+        attended(home, tgt, "restore", made["set_id"], "--to", tmp_path / "out")
+        same(tree, tmp_path / "out")
+
+
 def test_the_target_is_killed_in_the_middle_of_a_write(folder: Path, tree: Path, tmp_path: Path) -> None:
     """A clear error; nothing that was acknowledged is lost; when the target is back, the job goes on."""
     home = Home(tmp_path / "home")

@@ -71,7 +71,11 @@ def create(
 def add(
     context: typer.Context,
     name: str,
-    changer: str = typer.Option(..., help="The robot's address: sg:/dev/sg3 (`capstan discover` lists what there is)."),
+    changer: str = typer.Option(
+        "",
+        help="The robot's address: sg:/dev/sg3 (`capstan discover` lists what there is). Left out for a single drive,"
+        " whose cartridges people put in.",
+    ),
     drive: list[str] = typer.Option(..., help="A drive's address; once for each."),
     reserve: bool = typer.Option(True, help="Keep other hosts from a drive while it is used, if it can be reserved."),
     compression: bool = typer.Option(None, help="Compression by the drives on or off, instead of as they are set."),
@@ -140,7 +144,10 @@ def list_libraries(context: typer.Context) -> None:
         return found
 
     found = with_home(state(context), work)
-    rows = [(item["name"], item["kind"], item["cartridges"], item.get("path") or item["changer"]) for item in found]
+    rows = [
+        (item["name"], item["kind"], item["cartridges"], item.get("path") or item["changer"] or item["drives"][0])
+        for item in found
+    ]
     state(context).output.table(found, ("NAME", "KIND", "CARTRIDGES", "WHERE"), rows, "no libraries yet")
 
 
@@ -190,22 +197,28 @@ def move(context: typer.Context, name: str, source: str, destination: str) -> No
 
 
 @library_app.command("import")
-def import_all(context: typer.Context, name: str) -> None:
-    """Take in what lies in the mail slots."""
+def import_all(
+    context: typer.Context,
+    name: str,
+    cartridge: list[str] = typer.Option([], help="A barcode, for a drive without a robot; once for each cartridge."),
+) -> None:
+    """Take in what lies in the mail slots; or say which cartridges there are for a drive without a robot."""
     from capstan.cli.session import run_job
     from capstan.core.job import JobKind
 
     async def work(capstan: Capstan, job: Any) -> dict[str, Any]:
+        if cartridge:
+            return {"imported": await capstan.operations.shelve(name, cartridge, job)}
         return {"imported": await capstan.operations.import_all(name, job)}
 
     result = run_job(state(context), JobKind.MOVE, work, library=name)
-    lines = [f"{item['barcode']}: {item['from']} → {item['to']}" for item in result["imported"]]
-    state(context).output.result(result, "\n".join(lines) or "the mail slots are empty")
+    lines = [f"{item['barcode']}: {item['from'] or 'new'} → {item['to']}" for item in result["imported"]]
+    state(context).output.result(result, "\n".join(lines) or "there is nothing new")
 
 
 @library_app.command("export")
 def export(context: typer.Context, name: str, barcode: str) -> None:
-    """Move a cartridge to a mail slot, to be taken out."""
+    """Move a cartridge to a mail slot, to be taken out; or take it off the shelf of a drive without a robot."""
     from capstan.cli.session import run_job
     from capstan.core.job import JobKind
 
@@ -213,4 +226,4 @@ def export(context: typer.Context, name: str, barcode: str) -> None:
         return await capstan.operations.export(name, barcode, job)
 
     moved = run_job(state(context), JobKind.MOVE, work, library=name)
-    state(context).output.result(moved, f"{moved['barcode']}: {moved['from']} → {moved['to']}")
+    state(context).output.result(moved, f"{moved['barcode']}: {moved['from']} → {moved['to'] or 'taken away'}")

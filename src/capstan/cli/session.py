@@ -131,6 +131,9 @@ class ProgressView:
         elif event.kind == "job.phase":
             cartridge = f" {event.data['cartridge']}" if "cartridge" in event.data else ""
             self._line(f"· {event.data['phase']}{cartridge}")
+        elif event.kind == "cartridge.wanted":
+            found = "" if event.data["found"] == "nothing" else f"{event.data['found']} is another one: "
+            self._line(f"{found}put cartridge {event.data['barcode']} into {event.data['device']}")
         elif event.kind == "backup.resumed":
             self._line(describe_resumed(event.data))
         elif event.kind == "job.ended" and event.data.get("resumable") and event.data["state"] == "failed":

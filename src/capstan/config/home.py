@@ -111,6 +111,10 @@ class Home:
         """Who uses the devices of a real library."""
         return self.path / "libraries" / f"{name}.lock"
 
+    def library_shelf(self, name: str) -> Path:
+        """Which cartridges there are for a drive without a robot."""
+        return self.path / "libraries" / f"{name}.json"
+
     def library_path(self, library: VirtualLibrarySettings) -> Path:
         """The folder of a virtual library."""
         return self.path / library.path

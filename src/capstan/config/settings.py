@@ -62,6 +62,10 @@ def _elements(value: str) -> str:
     return value
 
 
+def _changer(value: str) -> str:
+    return check_address(value) if value else ""
+
+
 def _library(value: str) -> str:
     return check_name("library", value)
 
@@ -126,7 +130,9 @@ class DeviceLibrarySettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     kind: Literal["devices"]
-    changer: Annotated[str, AfterValidator(_checked(check_address))] = Field(description="address of the robot")
+    changer: Annotated[str, AfterValidator(_checked(_changer))] = Field(
+        "", description="address of the robot; left out for a single drive, whose cartridges people put in"
+    )
     drives: Annotated[list[Annotated[str, AfterValidator(_checked(check_address))]], Field(min_length=1)] = Field(
         description="addresses of the drives"
     )

@@ -64,6 +64,7 @@ class Choice:
         NoCartridgeAvailable; NoDriveAvailable where another job is using `barcode`."""
         busy = {slot.address for slot in library.drives.values() if slot.busy}
         taken = {element.barcode for element in inventory.drives if element.place in busy}
+        taken |= {slot.expects for slot in library.drives.values() if slot.busy}
         if barcode is not None:
             async with self._catalog.snapshot() as catalog:
                 cartridge = await catalog.media.find(barcode)
@@ -105,7 +106,6 @@ class Choice:
                 slot = library.drive(element)
             except (DeviceError, TransportError) as error:
                 closed = error
-                tried.drives.add(library.serial_of(element))
                 continue
             takes = slot.facts.writes if writing else slot.facts.reads
             reason = refusal(generation, takes, writing=writing) if generation else ""

@@ -52,13 +52,15 @@ OpenDevices = Callable[[str], LibraryDevices]
 
 @dataclass(slots=True)
 class DriveSlot:
-    """One drive of the library while this process uses it. `device`: what its errors name it."""
+    """One drive of the library while this process uses it. `device`: what its errors name it. While it is `busy`,
+    `expects` is the barcode that it has, or waits for."""
 
     address: DriveAddress
     lane: DriveLane
     facts: DriveFacts
     device: str
     busy: bool = False
+    expects: str = ""
     broken: str = ""
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -16,6 +16,7 @@ from capstan.core.job import JobReporter
 from capstan.core.media import Cartridge, CartridgeState
 from capstan.errors import (
     CapstanError,
+    CartridgeWanted,
     DeviceError,
     MediaError,
     NoDriveAvailable,
@@ -36,7 +37,10 @@ from capstan.media.drive_keys import DriveKeys, give_keys
 from capstan.media.health import Health
 from capstan.media.lane import DriveLane
 from capstan.media.library import DriveSlot, OpenDevices, OpenLibrary
+from capstan.tape.changer import Element
 from capstan.tape.drive import DriveStatus, TapeDrive
+
+_LOOK_SECONDS = 2.0  # between two looks at a drive that a person is to put a cartridge into
 
 
 class Purpose(Enum):
@@ -87,7 +91,9 @@ class TapeManager:
         open_devices: OpenDevices,
         record_bytes: int = DEFAULT_RECORD_BYTES,
         on_ahead: OnAhead = stop_if_ahead,
+        wait: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
+        """`wait` passes the time between two looks whether a person has brought a cartridge."""
         self._catalog = catalog
         self._clock = clock
         self._open_devices = open_devices
@@ -95,6 +101,7 @@ class TapeManager:
         self.health = Health(catalog, clock)
         self.choice = Choice(catalog, self.cartridges, self.health)
         self._on_ahead = on_ahead
+        self._wait = wait
         self.keys = DriveKeys()
         self._libraries: dict[str, OpenLibrary] = {}
 
@@ -190,17 +197,20 @@ class TapeManager:
                         raise
                     self.choice.refuse(context, cartridge.barcode)
                     cartridge = await self.choice.cartridge(library, inventory, barcode, pool, context, avoid)
-            slot.busy = True
-            try:
+            slot.busy, slot.expects = True, cartridge.barcode
+            with _freed_on_failure(slot):
                 await context.phase("load", cartridge=cartridge.barcode, drive=str(slot.address))
-                if element.place != slot.address:
-                    await library.move(element.place, slot.address)
-                load = await self.health.loaded(slot.facts, cartridge, context.job_id)
-            except BaseException as error:
-                slot.busy = False
-                if isinstance(error, DeviceError | TransportError):
-                    slot.broken = str(error)
-                raise
+                wanted = await _move(library, element, slot)
+        with _freed_on_failure(slot):
+            told = ""
+            while wanted is not None:
+                if str(wanted) != told:  # a person is to bring it, or has brought another one
+                    await context.tell("cartridge.wanted", **wanted.parameters)
+                    told = str(wanted)
+                await self._wait(_LOOK_SECONDS)
+                async with library.robot:
+                    wanted = await _move(library, element, slot)
+            load = await self.health.loaded(slot.facts, cartridge, context.job_id)
         loaded = _Loaded(slot, cartridge, load)
         try:
             await slot.lane.run(_load_cartridge)
@@ -308,3 +318,25 @@ def _load_cartridge(drive: TapeDrive) -> None:
 
 def _status(drive: TapeDrive) -> DriveStatus:
     return drive.status()
+
+
+async def _move(library: OpenLibrary, element: Element, slot: DriveSlot) -> CartridgeWanted | None:
+    """Bring a cartridge into a drive. Not None: there is no robot, and a person has not done it yet."""
+    if element.place == slot.address:
+        return None
+    try:
+        await library.move(element.place, slot.address)
+    except CartridgeWanted as wanted:
+        return wanted
+    return None
+
+
+@contextmanager
+def _freed_on_failure(slot: DriveSlot) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        slot.busy = False
+        if isinstance(error, DeviceError | TransportError):
+            slot.broken = str(error)
+        raise

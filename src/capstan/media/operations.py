@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from capstan.catalog.catalog import Catalog, Repositories
 from capstan.core.backup import BackupSet, SetState
-from capstan.core.ids import check_name
+from capstan.core.ids import check_barcode, check_name
 from capstan.core.job import JobReporter
 from capstan.core.media import Cartridge, CartridgeState
 from capstan.errors import Damaged, NotCapstanTape, Refused, TapeAheadOfCatalog
@@ -22,6 +23,7 @@ from capstan.media.library import element_of, free_slot, parse_place
 from capstan.media.manager import TapeManager
 from capstan.tape.changer import Inventory, Place
 from capstan.tape.drive import TapeDrive
+from capstan.tape.shelf_changer import ShelfChanger
 
 
 class TapeOperations:
@@ -87,9 +89,37 @@ class TapeOperations:
                     inventory = await opened.inventory()
         return moved
 
+    async def shelve(self, library: str, barcodes: Sequence[str], context: JobReporter) -> list[dict[str, str]]:
+        """Say which cartridges there are for a drive that people put them into. Refused where a robot has them."""
+        shelf = await self._shelf(library)
+        new = await asyncio.to_thread(shelf.add, [check_barcode(barcode) for barcode in barcodes])
+        inventory = await self.inventory(library)
+        moved = [{"barcode": name, "from": "", "to": str(element_of(inventory, name).place)} for name in new]
+        for item in moved:
+            await context.tell("cartridge.imported", cartridge=item["barcode"], place=item["to"])
+        return moved
+
+    async def unshelve(self, library: str, barcode: str, context: JobReporter) -> dict[str, str]:
+        """A cartridge is taken away. Refused where a robot has it; ChangerError while it is in the drive."""
+        shelf = await self._shelf(library)
+        place = str(element_of(await self.inventory(library), barcode).place)
+        await asyncio.to_thread(shelf.remove, barcode)
+        await self.inventory(library)
+        await context.tell("cartridge.exported", cartridge=barcode, place="")
+        return {"barcode": barcode, "from": place, "to": ""}
+
+    async def _shelf(self, library: str) -> ShelfChanger:
+        changer = (await self._manager.open(library)).devices.changer
+        if isinstance(changer, ShelfChanger):
+            return changer
+        hint = f"put them into the mail slots and run `capstan library import {library}`"
+        raise Refused(reason=f"library {library} has a robot, which sees for itself what there is", hint=hint)
+
     async def export(self, library: str, barcode: str, context: JobReporter) -> dict[str, str]:
         """Move a cartridge to a free mail slot, for a person to take."""
         opened = await self._manager.open(library)
+        if isinstance(opened.devices.changer, ShelfChanger):
+            return await self.unshelve(library, barcode, context)
         async with opened.robot:
             inventory = await opened.inventory()
             element = element_of(inventory, barcode)
