@@ -12,7 +12,9 @@ from kernel import run_on_kernel
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.requires("linux.uml", "modprobe", "ip", "lsscsi", "sg_inq", "mtx", "mt-st", "root"),
+    pytest.mark.requires(
+        "linux.uml", "modprobe", "ip", "lsscsi", "sg_inq", "mtx", "mt-st", "btape", "bacula-dir", "root"
+    ),
 ]
 
 GUEST = Path(__file__).parent / "guest"
