@@ -1,4 +1,5 @@
-"""How much of what a path carries Capstan uses: a backup against a plain loop of WRITE(6) on the same path, in turn.
+"""How much of what a path carries Capstan uses: the drive's port, and a backup, against a plain loop of WRITE(6) on the
+same path, in turn.
 
 `make bench ONLY=iscsi` on tgt, over loopback; `make bench ONLY=sg` on a Linux kernel in User Mode Linux, with the
 virtual library behind it. Both are as fast as their targets are on this machine: only the ratio says something of
@@ -43,18 +44,23 @@ def told(home: Path, *arguments: str | Path) -> dict[str, object]:
     return dict(json.loads(out.getvalue()))
 
 
-def plain_loop(changer: str, drive: str, barcode: str, size: int) -> float:
-    """Bytes per second of WRITE(6), one after the other, and a filemark at the end."""
+def loops(changer: str, drive: str, barcode: str, size: int) -> tuple[float, float]:
+    """Bytes per second of WRITE(6), one after the other, and a filemark at the end; the same by the drive's port."""
     robot = ScsiMediaChanger(open_transport(changer))
     inventory = robot.inventory()
     element = inventory.find(barcode)
     assert element is not None
     robot.move(element.place, inventory.drives[0].place)
+    data = memoryview(bytearray(random.Random(1).randbytes(RECORD)))
     tape = ScsiTapeDrive(open_transport(drive))
     tape.load()
+    began = time.perf_counter()
+    for _ in range(size // RECORD):
+        tape.write_block(data)
+    tape.write_filemarks()
+    by_port = time.perf_counter() - began
     tape.close()
     transport = open_transport(drive)
-    data = memoryview(bytearray(random.Random(1).randbytes(RECORD)))
     transport.execute(Command(cdb.test_unit_ready(), Direction.NONE, None, 60))
     transport.execute(Command(cdb.rewind(), Direction.NONE, None, 60))
     began = time.perf_counter()
@@ -70,7 +76,7 @@ def plain_loop(changer: str, drive: str, barcode: str, size: int) -> float:
     tape.close()
     robot.move(inventory.drives[0].place, element.place)
     robot.close()
-    return size / seconds
+    return size / seconds, size / by_port
 
 
 def backup(home: Path, source: Path, events: Path) -> float:
@@ -82,8 +88,8 @@ def backup(home: Path, source: Path, events: Path) -> float:
     return sum(item["length"] for item in writes) / (marks[-1]["at"] + marks[-1]["seconds"] - writes[0]["at"])
 
 
-def compare(changer: str, drives: list[str], barcodes: list[str], folder: Path, size: int) -> list[tuple[float, float]]:
-    """Bytes per second of both, for each round. The first cartridge is the loop's, the others are Capstan's."""
+def compare(changer: str, drives: list[str], barcodes: list[str], folder: Path, size: int) -> list[list[float]]:
+    """Bytes per second of both loops and of a backup, for each round. The first cartridge is the loops'."""
     source, home = folder / "source", folder / "home"
     source.mkdir()
     block = random.Random(2).randbytes(8 << 20)
@@ -96,14 +102,13 @@ def compare(changer: str, drives: list[str], barcodes: list[str], folder: Path, 
     found = []
     for number in range(ROUNDS):
         told(home, "tape", "label", barcodes[1], "--pool", "default", "--overwrite")
-        plain = plain_loop(changer, drives[0], barcodes[0], size)
-        mine = backup(home, source, folder / f"trace-{number}")
-        found.append((plain, mine))
+        plain, by_port = loops(changer, drives[0], barcodes[0], size)
+        found.append([plain, by_port, backup(home, source, folder / f"trace-{number}")])
         told(home, "tape", "erase", barcodes[1], "--yes")
     return found
 
 
-def on_tgt() -> list[tuple[float, float]]:
+def on_tgt() -> list[list[float]]:
     """Over iSCSI, to tgt."""
     sys.path.insert(0, str(TESTS / "iscsi"))
     from tgt import CARTRIDGES, Tgt
@@ -118,7 +123,7 @@ def on_tgt() -> list[tuple[float, float]]:
             target.kill()
 
 
-def on_kernel() -> list[tuple[float, float]]:
+def on_kernel() -> list[list[float]]:
     """Through `sg`, in a guest that runs `guest` here."""
     sys.path.insert(0, str(TESTS / "uml"))
     from kernel import run_on_kernel
@@ -129,7 +134,7 @@ def on_kernel() -> list[tuple[float, float]]:
         ended = run_on_kernel(command, Path(folder), seconds=900)
         if ended.status:
             raise SystemExit(ended.output + ended.errors)
-        return [(first, second) for first, second in json.loads(ended.output.splitlines()[-1])]
+        return list(json.loads(ended.output.splitlines()[-1]))
 
 
 def in_guest() -> None:
@@ -156,19 +161,23 @@ def main() -> None:
         in_guest()
         return
     found = on_tgt() if path == "iscsi" else on_kernel()
-    plain, mine = (median(item[index] for item in found) / 1e6 for index in (0, 1))
-    ratios = sorted(second / first for first, second in found)
+    rates = [median(item[index] for item in found) / 1e6 for index in range(3)]
+
+    def ratio(index: int) -> str:
+        ratios = sorted(item[index] / item[0] for item in found)
+        return f"**{median(ratios):.2f}** ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+
     where = (
         "tgt over iSCSI, on loopback" if path == "iscsi" else "the virtual library behind Linux' sg, in User Mode Linux"
     )
     lines = [
         f"## {path}: a backup against a plain loop of WRITE(6), {where}",
         "",
-        "| | MB/s |",
-        "|---|---|",
-        f"| WRITE(6) of 512 KiB, one after the other, and a filemark | {plain:.0f} |",
-        f"| `capstan backup --codec none`, from its first record to its commit point | {mine:.0f} |",
-        f"| **ratio** | **{median(ratios):.2f}** ({ratios[0]:.2f} to {ratios[-1]:.2f}) |",
+        "| | MB/s | ratio |",
+        "|---|---|---|",
+        f"| WRITE(6) of 512 KiB, one after the other, and a filemark | {rates[0]:.0f} | |",
+        f"| the same by the drive's port (`TapeDrive.write_block`) | {rates[1]:.0f} | {ratio(1)} |",
+        f"| `capstan backup --codec none`, from its first record to its commit point | {rates[2]:.0f} | {ratio(2)} |",
         "",
         f"`make bench ONLY={path}`, {len(found)} pairs, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine()}.",
     ]
