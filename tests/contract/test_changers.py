@@ -11,6 +11,8 @@ import pytest
 from capstan.errors import (
     ChangerError,
     DeviceError,
+    EndOfMedium,
+    MediumError,
     NotReady,
     OperatorNeeded,
     Refused,
@@ -298,3 +300,22 @@ def test_a_robot_of_another_host(tmp_path: Path) -> None:
     with pytest.raises(ReservationConflict):
         changer.move(SlotAddress(1001), SlotAddress(1003))
     library.close()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FaultKind if kind is not FaultKind.SENSE])
+def test_every_failure_is_told_whole(tmp_path: Path, kind: FaultKind) -> None:
+    """Whatever goes wrong in its commands: an error whose text lacks nothing, and that accuses no cartridge."""
+    failed = 0
+    for nth in range(1, 9):
+        folder = tmp_path / str(nth)
+        folder.mkdir()
+        library = library_in(folder, FaultPlan((Fault(kind, nth=nth),)))
+        try:
+            robot = robot_of(library)
+            robot.inventory()
+            robot.move(SlotAddress(1001), SlotAddress(1003))
+        except (DeviceError, TransportError) as error:
+            failed += 1
+            assert "?" not in error.message and not isinstance(error, MediumError | EndOfMedium), error
+        library.close()
+    assert failed or kind in (FaultKind.BUSY, FaultKind.UNIT_ATTENTION, FaultKind.EARLY_WARNING)

@@ -9,7 +9,9 @@ from dataclasses import replace
 
 from capstan.errors import (
     ChangerError,
+    CommandAborted,
     DeviceError,
+    HardwareError,
     IllegalRequest,
     NotReady,
     ReservationConflict,
@@ -17,7 +19,7 @@ from capstan.errors import (
 )
 from capstan.scsi import cdb, pages
 from capstan.scsi.pages import ElementDescriptor, ElementType
-from capstan.scsi.sense import Key, decode_sense, text_of
+from capstan.scsi.sense import Key, Sense, decode_sense, text_of
 from capstan.scsi.transport import Command, Completion, Direction, ScsiTransport, Status
 from capstan.tape import timeouts
 from capstan.tape.changer import (
@@ -275,11 +277,19 @@ class ScsiMediaChanger:
                 continue
             waits = sense.key is Key.NOT_READY and sense.code in _BECOMING_READY
             if completion.status is Status.CHECK_CONDITION and not waits:
-                raise error_of(sense, device=self.address, command=name)
+                raise self._error(name, sense)
             self._attentions += waits  # it has looked at its elements anew
             self._sleep(POLL_SECONDS)
         text = str(sense) if completion.status is Status.CHECK_CONDITION else completion.status.name.lower()
         raise NotReady(device=self.address, command=name, sense=text)
+
+    def _error(self, name: str, sense: Sense) -> DeviceError:
+        """What a robot says of a medium, nobody should hold against the cartridge: it has not read it."""
+        error = error_of(sense, device=self.address, command=name)
+        if isinstance(error, NotReady | HardwareError | IllegalRequest | CommandAborted):
+            return error
+        hint = {"hint": error.hint_text} if error.hint_text else {}
+        return DeviceError(device=self.address, command=name, sense=str(sense), **hint)
 
 
 def _exception(item: ElementDescriptor) -> str:
