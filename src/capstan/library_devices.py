@@ -53,7 +53,7 @@ class VirtualDevices:
         self._traced = traced
         self.name = name  # as capstan.toml has it: the library's own may be an older one
         self.generation = library.generation.name
-        self.changer = ScsiMediaChanger(traced(library.changer_transport()))
+        self.changer = ScsiMediaChanger(traced(library.changer_transport()), sleep=sleep)
 
     def has_drive(self, element: int) -> bool:
         return True

@@ -10,12 +10,13 @@ import pytest
 
 from capstan import library_devices
 from capstan.config.home import Home
-from capstan.config.settings import DeviceLibrarySettings, Settings, parse_elements
+from capstan.config.settings import DeviceLibrarySettings, Settings, VirtualLibrarySettings, parse_elements
 from capstan.errors import InvalidValue, ReservationConflict
 from capstan.library_devices import DeviceOpener, RealDevices
 from capstan.media.library import LibraryDevices
 from capstan.scsi import cdb, modes, pages
 from capstan.scsi.transport import ScsiTransport
+from capstan.scsi.virtual.faults import Fault, FaultKind, FaultPlan
 from capstan.scsi.virtual.library import LibrarySpec, VirtualLibrary
 from capstan.tape.changer import DriveAddress, SlotAddress
 from capstan.tape.scsi_drive import ScsiTapeDrive
@@ -106,3 +107,15 @@ def test_a_part_of_a_library(library: VirtualLibrary, tmp_path: Path) -> None:
 def test_elements_that_are_none(text: str) -> None:
     with pytest.raises(InvalidValue):
         parse_elements(text)
+
+
+def test_a_busy_robot_is_waited_for(tmp_path: Path) -> None:
+    """With the clock that was given, also while it is opened."""
+    home, slept = Home(tmp_path / "home"), list[float]()
+    home.library_path(VirtualLibrarySettings(path="libraries/lib")).parent.mkdir(parents=True)
+    VirtualLibrary.create(home.path / "libraries" / "lib", LibrarySpec("lib", cartridges=1))
+    settings = Settings(libraries={"lib": VirtualLibrarySettings(path="libraries/lib")})
+    busy = FaultPlan((Fault(FaultKind.BUSY, nth=1),))
+    devices = DeviceOpener(home, settings, faults=busy, sleep=slept.append, trace=None)("lib")
+    assert slept and devices.changer.inventory().slots[0].full
+    devices.close()
