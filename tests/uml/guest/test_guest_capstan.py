@@ -12,6 +12,8 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from capstan.cli.main import main
 from conftest import Served, command, run
 
@@ -85,20 +87,25 @@ def test_backup_and_restore(tidy: Served, tmp_path: Path) -> None:
     assert told(home, "library", "list") == []
 
 
-def test_restore_with_stock_programs(tidy: Served, tmp_path: Path) -> None:
-    """mt, dd, zstd and tar on the tape device, as RESTORE.txt says."""
+@pytest.mark.parametrize("sealed", [False, True])
+def test_restore_with_stock_programs(tidy: Served, tmp_path: Path, sealed: bool) -> None:
+    """mt, dd, age, zstd and tar on the tape device, as RESTORE.txt says."""
     home, source = tmp_path / "home", tree_at(tmp_path / "source")
     add(home, tidy)
     told(home, "pool", "create", "default")
     told(home, "tape", "label", "CAP003L9", "--pool", "default", "--overwrite")
-    told(home, "backup", source, "--name", "t")
+    key = tmp_path / "key"
+    run("age-keygen", "-o", key)
+    recipient = ("--recipient", run("age-keygen", "-y", key).strip()) if sealed else ()
+    told(home, "backup", source, "--name", "t", *recipient)
     tape = tidy.tapes[0]
     run("mtx", "-f", tidy.changer, "load", "3", "0")
     run("mt-st", "-f", tape, "setblk", "0")
     run("mt-st", "-f", tape, "rewind")
     run("mt-st", "-f", tape, "fsf", "1")
     (tmp_path / "out").mkdir()
-    unpack = f"dd if={tape} bs=512k | tail -c +4097 | zstd -dc | tar -C {tmp_path}/out -xpf -"
+    unseal = f"age -d -i {key} |" if sealed else ""
+    unpack = f"dd if={tape} bs=512k | tail -c +4097 | {unseal} zstd -dc | tar -C {tmp_path}/out -xpf -"
     run("bash", "-c", f"set -o pipefail; {unpack}")
     run("mt-st", "-f", tape, "offline")
     run("mtx", "-f", tidy.changer, "unload", "3", "0")

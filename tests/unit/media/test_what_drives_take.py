@@ -126,6 +126,32 @@ def test_a_drive_that_another_host_has(tmp_path: Path) -> None:
     with_library(tmp_path, body)
 
 
+def test_a_drive_that_fails_at_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cartridge goes home, nothing is held against it, and the job's next attempt takes another drive."""
+    load = ScsiTapeDrive.load
+
+    def failing(drive: ScsiTapeDrive) -> None:
+        if drive.identity.serial == "lib-D0":
+            raise HardwareError(device=drive.address, command="LOAD", sense="internal target failure (4/44/00)")
+        load(drive)
+
+    monkeypatch.setattr(ScsiTapeDrive, "load", failing)
+
+    async def body(capstan: Capstan) -> None:
+        async with AsyncExitStack() as stack:
+            with pytest.raises(HardwareError):
+                await mount(capstan, stack, "one")
+            assert (await row(capstan, "CAP001L9")).place == "slot:1001"
+            mounted = await mount(capstan, stack, "one")
+            assert (await row(capstan, mounted.cartridge.barcode)).place == "drive:102"
+        assert (await row(capstan, "CAP001L9")).state is CartridgeState.SCRATCH
+        async with capstan.catalog.snapshot() as catalog:
+            loads = [load for load in await catalog.health.list_loads() if load.failed]
+        assert [load.drive for load in loads] == ["lib-D0"]
+
+    with_library(tmp_path, body)
+
+
 def test_the_memory_of_a_labelled_cartridge(tmp_path: Path) -> None:
     async def body(capstan: Capstan) -> None:
         async with AsyncExitStack() as stack:
