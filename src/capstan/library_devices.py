@@ -7,7 +7,9 @@ import json
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from capstan.config.home import Home
 from capstan.config.settings import DeviceLibrarySettings, Settings, VirtualLibrarySettings, parse_elements
@@ -35,8 +37,10 @@ from capstan.scsi.virtual.changer import FIRST_DRIVE
 from capstan.scsi.virtual.faults import FaultPlan
 from capstan.scsi.virtual.library import VirtualLibrary
 from capstan.tape.changer import Inventory
-from capstan.tape.drive import DriveSettings, TapeDrive
+from capstan.tape.discovery import identify
+from capstan.tape.drive import DriveIdentity, DriveSettings, TapeDrive
 from capstan.tape.scsi_changer import ScsiMediaChanger
+from capstan.tape.scsi_commands import DriveCommands
 from capstan.tape.scsi_drive import ScsiTapeDrive
 from capstan.tape.shelf_changer import ShelfChanger
 
@@ -81,14 +85,17 @@ class RealDevices:
         traced: Traced,
         reservation_key: int,
     ) -> None:
-        """Open them all. TransportError; DeviceError; InvalidValue for a drive that is none of the changer's. Nothing
-        is open, and no lock held, after an error. A drive is reserved, under `reservation_key`, when it is first used.
+        """Open the changer, and ask the drives who they are, which they say whoever has them. TransportError;
+        DeviceError; InvalidValue for a drive that is none of the changer's. Nothing is open, and no lock held, after an
+        error. A drive is reserved, under `reservation_key`, when it is first used.
         """
         self.name = name
         self.generation = ""
         self._lock = lock
-        self._reservation_key = reservation_key if definition.reserve else 0
-        settings = DriveSettings(definition.compression, definition.early_warning)
+        self._definition = definition
+        self._sleep = sleep
+        self._reservation_key = reservation_key
+        self._opened: dict[int, TapeDrive] = {}
         ours = [parse_elements(part) for part in definition.elements]
         lock.acquire()
         with ExitStack() as stack:
@@ -98,7 +105,7 @@ class RealDevices:
             drives = []
             for address in definition.drives:
                 transport = stack.enter_context(closing(traced(open_transport(address))))
-                drives.append(ScsiTapeDrive(transport, sleep=sleep, settings=settings))
+                drives.append(_Found(transport, identify(DriveCommands(transport, sleep=sleep).query)))
             self._drives = pair(self.changer.inventory(), drives)
             stack.pop_all()
 
@@ -106,21 +113,35 @@ class RealDevices:
         return element in self._drives
 
     def open_drive(self, serial: str, element: int) -> TapeDrive:
-        drive = self._drives.get(element)
-        if drive is None:
+        found = self._drives.get(element)
+        if found is None:
             hint = f"give its address in capstan.toml, [libraries.{self.name}], drives"
             raise NotFound(what=f"address for the drive in element {element} of library", name=self.name, hint=hint)
-        if self._reservation_key and drive.capabilities.reservations:
-            drive.reserve(self._reservation_key)
-        return drive
+        if element not in self._opened:
+            self._opened[element] = _drive_of(found.transport, self._definition, self._sleep, self._reservation_key)
+        return self._opened[element]
 
     def capacity_of(self, barcode: str) -> int:
         return _capacity_of(barcode)
 
     def close(self) -> None:
-        for drive in self._drives.values():
+        for drive in self._opened.values():
             _let_go(drive)
+        for found in self._drives.values():
+            found.transport.close()
         self._lock.release()
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A drive that has only said who it is."""
+
+    transport: ScsiTransport
+    identity: DriveIdentity
+
+    @property
+    def address(self) -> str:
+        return self.transport.address
 
 
 class AttendedDevices:
@@ -144,10 +165,7 @@ class AttendedDevices:
         with ExitStack() as stack:
             stack.callback(lock.release)
             transport = stack.enter_context(closing(traced(open_transport(definition.drives[0]))))
-            settings = DriveSettings(definition.compression, definition.early_warning)
-            self._drive = ScsiTapeDrive(transport, sleep=sleep, settings=settings)
-            if definition.reserve and self._drive.capabilities.reservations:
-                self._drive.reserve(reservation_key)
+            self._drive = _drive_of(transport, definition, sleep, reservation_key)
             self.changer = ShelfChanger(
                 self._drive,
                 _read_shelf(shelf),
@@ -168,6 +186,17 @@ class AttendedDevices:
     def close(self) -> None:
         _let_go(self._drive)
         self._lock.release()
+
+
+def _drive_of(
+    transport: ScsiTransport, definition: DeviceLibrarySettings, sleep: Sleep, reservation_key: int
+) -> ScsiTapeDrive:
+    """The drive, told what it is to do, and reserved where it can be. ReservationConflict when another host has it."""
+    settings = DriveSettings(definition.compression, definition.early_warning)
+    drive = ScsiTapeDrive(transport, sleep=sleep, settings=settings)
+    if definition.reserve and drive.capabilities.reservations:
+        drive.reserve(reservation_key)
+    return drive
 
 
 def _read_shelf(path: Path) -> dict[int, str]:
@@ -201,10 +230,22 @@ def _let_go(drive: TapeDrive) -> None:
     drive.close()
 
 
-def pair(inventory: Inventory, drives: Sequence[TapeDrive]) -> dict[int, TapeDrive]:
+class Identified(Protocol):
+    """What has an address and has said who it is."""
+
+    @property
+    def address(self) -> str: ...
+    @property
+    def identity(self) -> DriveIdentity: ...
+
+
+D = TypeVar("D", bound=Identified)
+
+
+def pair(inventory: Inventory, drives: Sequence[D]) -> dict[int, D]:
     """Drives by element addresses of the changer. InvalidValue when they cannot all be placed."""
     elements = list(inventory.drives)
-    placed: dict[int, TapeDrive] = {}
+    placed: dict[int, D] = {}
     left = []
     for drive in drives:
         serial = drive.identity.serial

@@ -55,9 +55,13 @@ def test_a_drive_is_ours_while_it_is_used(library: VirtualLibrary, tmp_path: Pat
     theirs.open_drive("", 102)
     with pytest.raises(ReservationConflict):
         ours.open_drive("", 102)
+    late = opened(tmp_path, "late")  # it can be opened although all of its drives are in use
+    with pytest.raises(ReservationConflict):
+        late.open_drive("", 101)
     ours.close()
-    theirs.open_drive("", 101)
+    late.open_drive("", 101)
     theirs.close()
+    late.close()
 
 
 def test_what_a_killed_process_has_reserved(library: VirtualLibrary, tmp_path: Path) -> None:

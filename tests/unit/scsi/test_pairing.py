@@ -33,7 +33,7 @@ def paired(elements: list[str], drives: list[str]) -> dict[int, str]:
         Element(place=DriveAddress(256 + number), full=False, drive_serial=serial)
         for number, serial in enumerate(elements)
     )
-    placed = pair(Inventory(drives=found, slots=(), ports=()), [Answering(serial) for serial in drives])  # type: ignore[misc]
+    placed = pair(Inventory(drives=found, slots=(), ports=()), [Answering(serial) for serial in drives])
     return {element: drive.identity.serial for element, drive in placed.items()}
 
 
