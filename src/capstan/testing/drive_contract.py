@@ -72,7 +72,9 @@ class DriveContract:
         assert str(after[Number.USER_TEXT_LABEL]) == "Woche 31 周" and str(after[Number.BARCODE]) == "CAP009L9"
         assert int(after[Number.MAXIMUM_CAPACITY]) > 0 and {*before} <= {*after}
         drive.write_attributes([Attribute(number, Form.ASCII, b"") for number in (label.number, Number.BARCODE)])
-        assert drive.attributes() == before
+        assert drive.attributes() == {
+            number: item for number, item in before.items() if number not in (label.number, Number.BARCODE)
+        }
 
     def test_counters(self, drive: TapeDrive) -> None:
         """Bytes since the load, both ways, grow by what is moved; a drive that does not count says None."""
